@@ -1,0 +1,27 @@
+# `make demo`: fine-tunes the model that ships here on real handwriting.  `make test`: all tests.  Both set themselves up.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint
+
+python := .venv/bin/python
+
+help:
+	@grep -hE '^# `make' Makefile | sed 's/^# //; s/  /\n/g'
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	@$(python) demo/make_handwriting.py --out demo/data/handwriting
+	$(python) -m foveate train recipes/demo.yaml
+
+# One thread for each of two workers: two threads each on two cores make a step ten times slower.
+test:
+	@bash scripts/setup.sh --browser
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(python) -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: setup
+	@$(python) -m ruff check src tests demo
+	.venv/bin/lint-imports --no-logo

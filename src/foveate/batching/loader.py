@@ -1,0 +1,223 @@
+"""Builds the micro-batches of each optimizer step, in worker processes ahead of time. Nothing here has state to save."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from foveate.batching.collate import collate_packed, collate_padded
+from foveate.batching.lengths import require_fit
+from foveate.batching.pack import deal, pack_rows, pad_rows
+from foveate.batching.plan import Plan
+from foveate.config.batch import BatchSection
+from foveate.data.mixture import Mixture
+from foveate.data.scan import quarantined
+from foveate.encode.encoder import Encoder
+from foveate.errors import DataError, FoveateError
+from foveate.events import Quarantined
+from foveate.model.families import Family
+from foveate.model.loss import IGNORED
+from foveate.types import Batch, Conversation, Example, Length, Origin
+
+UserCollate = Callable[[Sequence[Conversation]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepData:
+    """What one rank computes in one optimizer step."""
+
+    step: int
+    batches: tuple[Batch, ...]  # equally many on every rank
+    bad: tuple[tuple[int, Quarantined], ...] = ()  # (record slot, why), the holes that this rank knows of
+    samples: int = 0  # conversations trained by this rank
+    media: int = 0  # images, sounds and clips among them
+    positions: int = 0  # computed token positions, padding and dummies included
+    error: FoveateError | None = None  # raised by the training process, since a worker can only hand it over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """This rank's place. `towers` says that every rank must run a medium's tower as soon as one rank does."""
+
+    rank: int = 0
+    world: int = 1
+    towers: bool = False
+
+
+class StepSource(Dataset):
+    """`[k]` is the data of step k: read, checked, packed, encoded and collated. Picklable; reads files only when asked."""
+
+    def __init__(
+        self,
+        *,
+        mixture: Mixture,
+        encoder: Encoder,
+        family: Family,
+        plan: Plan,
+        batch: BatchSection,
+        share: Share,
+        split: str = "train",
+        collate: UserCollate | None = None,
+    ) -> None:
+        self.mixture, self.encoder, self.family, self.plan, self.batch = mixture, encoder, family, plan, batch
+        self.share, self.split, self.collate = share, split, collate
+        self.packs = batch.pack and family.packs and collate is None
+        self._dummies: dict[frozenset[str], Example] = {}
+
+    def __len__(self) -> int:
+        return self.plan.total_steps
+
+    def __getitem__(self, k: int) -> StepData:
+        try:
+            return self._build(k)
+        except FoveateError as error:
+            return StepData(step=k, batches=(), error=error)
+
+    def _build(self, k: int) -> StepData:
+        slots, holes = self.plan.step(k), {}
+        read: dict[int, tuple[Conversation, Length]] = {}
+        for place, slot in enumerate(slots):
+            try:
+                conversation = self.mixture.conversation(slot)
+                read[place] = conversation, self._length(conversation)
+            except DataError as error:
+                holes[slot] = self._quarantined(slot, error)
+        places = list(read)
+        lengths = [read[place][1].tokens for place in places]
+        arrange = pack_rows if self.packs else pad_rows
+        rows = arrange(lengths, max_tokens=self.batch.max_tokens, max_items=self.batch.micro_size, rows=self.share.world)
+        dealt = deal(rows, lengths, self.share.world)
+        batches, samples, media = [], 0, 0
+        for turn, row in enumerate(dealt[self.share.rank]):
+            kinds = frozenset().union(*(read[places[i]][1].kinds for rank in dealt for i in rank[turn])) if self.share.towers else frozenset()
+            conversations = {slots[places[i]]: read[places[i]][0] for i in row}
+            if self.collate is not None:
+                batch, used, bad = self._batch_by_user(list(conversations.values()), spare=read[places[0]][0])
+            else:
+                batch, used, bad = self._batch(conversations, kinds)
+            holes |= bad
+            samples, media = samples + len(used), media + sum(len(conversation.media) for conversation in used)
+            batches.append(batch)
+        positions = sum(batch.labels.numel() for batch in batches)
+        return StepData(step=k, batches=tuple(batches), bad=tuple(holes.items()), samples=samples, media=media, positions=positions)
+
+    def _length(self, conversation: Conversation) -> Length:
+        if self.collate is not None:
+            return Length(tokens=1)
+        length = self.encoder.length(conversation)
+        require_fit(conversation, length, max_tokens=self.batch.max_tokens)
+        return length
+
+    def _batch(
+        self, conversations: dict[int, Conversation], kinds: frozenset[str]
+    ) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
+        examples, used, bad = [], [], {}
+        for slot, conversation in conversations.items():
+            try:
+                examples.append(self.encoder(conversation))
+                used.append(conversation)
+            except DataError as error:
+                bad[slot] = self._quarantined(slot, error)
+        lacking = kinds - frozenset().union(*(example.kinds for example in examples))
+        dummy = self._dummy(lacking) if lacking or not examples else None
+        if self.packs:
+            return collate_packed(examples, self.family, dummy=dummy), used, bad
+        return collate_padded(examples, self.family, pad_id=self.encoder.pad_id, dummy=dummy), used, bad
+
+    def _batch_by_user(self, conversations: list[Conversation], spare: Conversation) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
+        if conversations:
+            return collated_by_user(self.collate, conversations), conversations, {}
+        # A rank without a share still has to take part in the collectives: it computes a sample that is not scored.
+        batch = collated_by_user(self.collate, [spare])
+        return replace(batch, labels=torch.full_like(batch.labels, IGNORED), num_targets=0, num_tokens=0, origins=()), [], {}
+
+    def _dummy(self, kinds: frozenset[str]) -> Example:
+        if kinds not in self._dummies:
+            self._dummies[kinds] = self.encoder.dummy(kinds)
+        return self._dummies[kinds]
+
+    def _quarantined(self, slot: int, error: DataError) -> Quarantined:
+        return quarantined(error, self.mixture.origin(slot), self.split)
+
+
+def collated_by_user(collate: UserCollate, conversations: Sequence[Conversation]) -> Batch:
+    """Check what a user's collate function returned and make a Batch of it. Raises DataError naming the missing key."""
+    inputs = dict(collate(conversations))
+    labels = inputs.pop("labels", None)
+    if labels is None or "input_ids" not in inputs:
+        raise DataError(
+            f"returned {sorted(inputs) or 'nothing'}", reason="collate", where="data.collate", fix="return a dict with input_ids and labels, both [B, T]"
+        )
+    if labels.shape != inputs["input_ids"].shape:
+        raise DataError(
+            f"labels {tuple(labels.shape)} and input_ids {tuple(inputs['input_ids'].shape)} differ", reason="collate", where="data.collate",
+            fix="give unshifted labels: labels[b, t] is input_ids[b, t] where trained, else -100",
+        )  # fmt: skip
+    attended = inputs.get("attention_mask", torch.ones_like(labels))
+    return Batch(
+        inputs=inputs,
+        labels=labels,
+        num_targets=int((labels[:, 1:] != IGNORED).sum()),
+        num_tokens=int(attended.sum()),
+        origins=tuple(conversation.origin for conversation in conversations),
+    )
+
+
+def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Iterator[StepData]:
+    """The data of steps first..last-1, in order, prepared by `workers` processes (0: in this one).
+
+    Raises the FoveateError that a worker met, and DataError naming the records when a worker is killed.
+    """
+    context = multiprocessing.get_context("fork") if workers and sys.platform == "linux" else None
+    loader = DataLoader(
+        source,
+        sampler=range(first, last),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context=context,
+        worker_init_fn=_ignore_interrupts,
+    )
+    step = first
+    try:
+        for data in loader:
+            if data.error is not None:
+                raise data.error
+            yield data
+            step += 1
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        records = ", ".join(str(source.mixture.origin(slot)) for slot in source.plan.step(step)[:8])
+        raise DataError(
+            f"a data worker died while preparing step {step}: {error}".splitlines()[0],
+            reason="worker_died",
+            where=records,
+            fix="one of these records may need too much memory; set data.workers to 0 to see where, then --resume",
+        ) from error
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the training process alone decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def worker_count(setting: int | str, world: int) -> int:
+    """`auto`: the cores that the ranks on this machine leave over, at most 8 a rank."""
+    if setting != "auto":
+        return int(setting)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return max(1, min(8, len(os.sched_getaffinity(0)) // local - 1)) if sys.platform == "linux" else 2
+
+
+def origins_of(data: StepData) -> tuple[Origin, ...]:
+    """The records of a step on this rank, to name them in an error."""
+    return tuple(origin for batch in data.batches for origin in batch.origins)

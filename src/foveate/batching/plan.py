@@ -1,0 +1,62 @@
+"""Which records make optimizer step k: a pure function of (records, seed, settings, k), in constant memory.
+
+Steps are chosen first and packed inside, so that the number of micro-batches and ranks never changes what a step trains on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The order of training. `records` is the number of record slots in an epoch, `size` conversations make a step."""
+
+    records: int
+    size: int
+    seed: int
+    epochs: float = 1.0
+    steps: int | None = None
+
+    @property
+    def total_samples(self) -> int:
+        """Record slots that the whole run visits."""
+        return self.steps * self.size if self.steps is not None else round(self.epochs * self.records)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run; the last one may be smaller than the others."""
+        return math.ceil(self.total_samples / self.size)
+
+    def step(self, k: int) -> list[int]:
+        """Record slots of the 0-based step k, in order; every epoch is a new permutation of all of them."""
+        first, last = k * self.size, min((k + 1) * self.size, self.total_samples)
+        return [permuted(place % self.records, self.records, self.seed, place // self.records) for place in range(first, last)]
+
+
+def permuted(index: int, count: int, seed: int, epoch: int) -> int:
+    """Image of `index` under a keyed permutation of [0, count).
+
+    A four-round Feistel network over the next even number of bits with cycle walking (Black & Rogaway, "Ciphers with
+    Arbitrary Finite Domains", 2002): no shuffled list is held, so a billion records cost as much as ten.
+    """
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & low
+        for turn in range(4):
+            left, right = right, left ^ (_mix(right, seed, epoch, turn) & low)
+        index = (left << half) | right
+        if index < count:
+            return index
+
+
+def _mix(value: int, seed: int, epoch: int, turn: int) -> int:
+    # The finaliser of splitmix64 (Steele, Lea & Flood, 2014) over the key and the value.
+    x = (value + 0x9E3779B97F4A7C15 * (1 + turn + 4 * (epoch + 1)) + 0xD1B54A32D192ED03 * (seed + 1)) & _MASK
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = ((x ^ (x >> shift)) * factor) & _MASK
+    return x ^ (x >> 31)

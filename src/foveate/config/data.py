@@ -1,0 +1,60 @@
+"""`data:` where the records come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from foveate.config.base import CodePath, FilePath, Section
+
+FormatName = Literal["auto", "messages", "sharegpt", "qa", "caption", "asr"]
+
+
+class SourceSection(Section):
+    """One source of records. Exactly one of `path`, `hub` and `use` names it."""
+
+    path: FilePath | None = Field(None, description="A .jsonl or .parquet file, a folder of parquet files, or a folder of images.")
+    hub: str | None = Field(None, description="A Hugging Face data set by name, e.g. `naver-clova-ix/cord-v2`.")
+    use: str | None = Field(
+        None, description="A named set: medpix, cord_v2, common_voice_17. With `path`, local files of that set's schema."
+    )
+    name: str | None = Field(None, description="The hub data set's configuration name.")
+    split: str | None = Field(None, description="Split, with an optional slice: `train`, `validation[:500]`, `train[10%:]`.")
+    revision: str | None = Field(None, description="The hub data set's revision.")
+    format: FormatName = Field("auto", description="The records' format; `auto` detects it from the columns and says which.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Maps roles to columns: image, audio, video, question, answer, messages, caption, transcription, system, answers.",
+    )
+    adapter: CodePath | None = Field(
+        None, description="`file.py:function` or `package.module:function`: row -> conversation. Runs once allowed."
+    )
+    prompt: str | None = Field(
+        None, description="The user's turn where the data has none (captions, speech), `{column}` filled from the row."
+    )
+    system: str | None = Field(None, description="A system turn put before every conversation that has none.")
+    media_root: FilePath | None = Field(None, description="Folder of relative media paths; the data file's own folder when unset.")
+    weight: float = Field(1.0, gt=0, description="Copies of each record an epoch holds; 0.3 takes a fixed 30% of the records.")
+    limit: int | None = Field(None, gt=0, description="Use the first N records only.")
+    max_pixels: int | None = Field(None, gt=0, description="Images with more pixels are shrunk to this before the processor sees them.")
+
+
+class DataSection(Section):
+    """Training and held-out data, and what to do with bad records."""
+
+    train: list[SourceSection] = Field(min_length=1, description="Sources to train on.")
+    eval: list[SourceSection] = Field(default_factory=list, description="Held-out sources; never trained on.")
+    max_bad: int | str = Field(0, description="Bad records tolerated before the run stops: a count, or a share such as `1%`.")
+    preflight: Literal["auto", "headers", "decode", "none"] = Field(
+        "auto",
+        description="How records are checked before weights load: `auto` decodes up to 2,000 records and reads headers up to 100,000.",
+    )
+    collate: CodePath | None = Field(
+        None,
+        description="`file.py:function`: (conversations, processor) -> model inputs with labels; for models outside the Hugging Face contract.",
+    )
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Processes that prepare batches ahead; 0 prepares them in the training process."
+    )
+    max_image_pixels: int = Field(100_000_000, gt=0, description="Images with more pixels than this are refused before decoding.")

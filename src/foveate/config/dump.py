@@ -1,0 +1,77 @@
+"""A recipe back to YAML, and the recipe's JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from foveate.config.base import Section
+from foveate.config.recipe import Recipe
+from foveate.config.tree import core_scalar
+
+_BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*")
+# What JSON leaves as it is, but YAML does not allow, or folds, inside quotes.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML that `load_recipe` reads back to an equal recipe: defaults included, but for those that are null."""
+    return "\n".join(_mapping(_plain(recipe), "")) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Sections as dicts, without the fields that are null by default and by choice."""
+    if isinstance(value, Section):
+        fields = type(value).model_fields
+        return {name: _plain(item) for name, item in value if item is not None or fields[name].default is not None}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _mapping(value: dict[str, Any], indent: str) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        start = f"{indent}{_text(key)}:"
+        if isinstance(item, dict) and item:
+            lines += [start, *_mapping(item, indent + "  ")]
+        elif isinstance(item, list) and any(isinstance(entry, dict) for entry in item):
+            lines += [start, *(line for entry in item for line in _item(entry, indent + "  "))]
+        else:
+            lines.append(f"{start} {_flow(item)}")
+    return lines
+
+
+def _item(entry: Any, indent: str) -> list[str]:
+    if not isinstance(entry, dict) or not entry:
+        return [f"{indent}- {_flow(entry)}"]
+    first, *rest = _mapping(entry, indent + "  ")
+    return [f"{indent}- {first.lstrip()}", *rest]
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _text(value.replace("${", "$${")) if isinstance(value, str) else json.dumps(value)
+
+
+def _text(text: str) -> str:
+    """Bare where it reads back as this very text, else in double quotes, whose escapes are JSON's."""
+    if _BARE.fullmatch(text) and core_scalar(text) == text:
+        return text
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The recipe's JSON Schema (draft 2020-12), for editors."""
+    schema = _without_marks(Recipe.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Foveate recipe"}
+
+
+def _without_marks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_marks(item) for key, item in value.items() if key != "foveate_path"}
+    return [_without_marks(item) for item in value] if isinstance(value, list) else value

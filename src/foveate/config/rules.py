@@ -1,0 +1,227 @@
+"""The rules that no single field can state: two answers to one question, words without effect, requests that nothing can meet.
+
+Each rule looks at typed sections, so a recipe's other mistakes never hide these. Rules refuse; `recipe_notes` only tells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from foveate.config.base import Section
+from foveate.config.batch import BatchSection
+from foveate.config.data import DataSection, SourceSection
+from foveate.config.model import ModelSection
+from foveate.config.optim import OptimSection
+from foveate.config.recipe import Recipe
+from foveate.config.suggest import listed, nearest
+from foveate.config.train import EvaluateSection, TrainSection
+from foveate.config.tuning import TuningSection
+
+COLUMN_ROLES = ("image", "audio", "video", "question", "answer", "messages", "caption", "transcription", "system", "answers")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHARE = re.compile(r"([0-9]+(\.[0-9]+)?)%")
+_FUNCTION = re.compile(r"(.+\.py:[A-Za-z_]\w*)|([A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A broken rule at `path`; `also` names other values it depends on (if one of them is wrong itself, this is not reported)."""
+
+    path: str
+    problem: str
+    fix: str = ""
+    also: tuple[str, ...] = ()
+
+
+def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator[Broken]:
+    """Every broken rule among the sections that could be read (None: this one could not)."""
+    model, tuning, data = sections["model"], sections["tuning"], sections["data"]
+    batch, optim, train, evaluate = sections["batch"], sections["optim"], sections["train"], sections["evaluate"]
+    if isinstance(model, ModelSection):
+        yield from _model(model)
+    if isinstance(tuning, TuningSection):
+        yield from _tuning(tuning)
+    if isinstance(data, DataSection):
+        yield from _data(data)
+    if isinstance(batch, BatchSection) and batch.micro_size is not None and batch.micro_size > batch.size:
+        fix = "make it at most batch.size"
+        yield Broken(
+            path="batch.micro_size", problem=f"is {batch.micro_size}, above batch.size ({batch.size})", fix=fix, also=("batch.size",)
+        )
+    if isinstance(optim, OptimSection):
+        yield from _optim(optim)
+    if isinstance(optim, OptimSection) and isinstance(tuning, TuningSection):
+        yield from _per_part(optim, tuning)
+    if isinstance(optim, OptimSection) and isinstance(train, TrainSection) and train.steps is not None and optim.warmup > train.steps:
+        problem = f"is {optim.warmup:g} steps, more than train.steps ({train.steps})"
+        yield Broken(path="optim.warmup", problem=problem, fix="make it smaller, or a share below 1", also=("train.steps",))
+    if isinstance(evaluate, EvaluateSection):
+        yield from _twice("evaluate.metrics", evaluate.metrics)
+    if isinstance(evaluate, EvaluateSection) and isinstance(train, TrainSection) and isinstance(data, DataSection):
+        yield from _evaluation(data, train, evaluate)
+    log = sections["log"]
+    if isinstance(log, list):
+        yield from _twice("log", log)
+
+
+def _twice(path: str, values: list[str]) -> Iterator[Broken]:
+    for value in dict.fromkeys(value for value in values if values.count(value) > 1):
+        yield Broken(path=path, problem=f"names {value} twice", fix="name it once")
+
+
+def _model(model: ModelSection) -> Iterator[Broken]:
+    local = model.id.startswith(("/", "foveate:"))
+    if not model.id:
+        yield Broken(path="model.id", problem="is empty", fix="name a hub id or a local folder, or leave it out for foveate:tiny")
+    if model.trust_remote_code and not local and not _COMMIT.fullmatch(model.revision or ""):
+        problem = "needs model.revision to be a full commit (40 hexadecimal digits), since a branch or tag may change"
+        yield Broken(
+            path="model.trust_remote_code",
+            problem=problem,
+            fix="look at that commit's code, then name it",
+            also=("model.revision", "model.id"),
+        )
+    if model.revision is not None and local:
+        yield Broken(path="model.revision", problem=f"has no effect: {model.id} is not on the hub", fix="remove it", also=("model.id",))
+    if model.min_pixels is not None and model.max_pixels is not None and model.min_pixels > model.max_pixels:
+        yield Broken(
+            path="model.min_pixels",
+            problem=f"is {model.min_pixels}, above model.max_pixels ({model.max_pixels})",
+            also=("model.max_pixels",),
+        )
+    for name in sorted({"min_pixels", "max_pixels"} & model.processor.keys()):
+        yield Broken(path=f"model.processor.{name}", problem="has a field of its own", fix=f"write model.{name} instead")
+
+
+def _tuning(tuning: TuningSection) -> Iterator[Broken]:
+    for path, parts in (("parts", tuning.parts), ("freeze", tuning.freeze), ("also_full", tuning.also_full)):
+        yield from _twice(f"tuning.{path}", list(parts))
+    also = ("tuning.parts", "tuning.freeze", "tuning.also_full", "tuning.type")
+    for trained in ("parts", "also_full"):
+        for part in tuning.parts if trained == "parts" else tuning.also_full:
+            if part in tuning.freeze:
+                yield Broken(path="tuning.freeze", problem=f"{part} stands in tuning.{trained} too", fix="keep one of the two", also=also)
+    for part in tuning.also_full:
+        if part in tuning.parts and tuning.type == "lora":
+            problem = f"{part} stands in tuning.parts too: it is trained with adapters or in full, not both"
+            yield Broken(path="tuning.also_full", problem=problem, fix="keep one of the two", also=also)
+    if tuning.type == "full" and tuning.targets is not None:
+        yield Broken(path="tuning.targets", problem="has no effect with type full", fix="remove it, or set type: lora", also=also)
+    if tuning.type == "full" and tuning.also_full:
+        yield Broken(path="tuning.also_full", problem="has no effect with type full", fix="name those parts in tuning.parts", also=also)
+    if tuning.targets is not None and not tuning.targets:
+        yield Broken(
+            path="tuning.targets", problem="is empty, so no layer gets adapters", fix="remove it to adapt all linear layers of tuning.parts"
+        )
+    if not tuning.parts and not tuning.also_full:
+        yield Broken(path="tuning.parts", problem="is empty, so nothing would be trained", fix="name a part, e.g. [language]", also=also)
+
+
+def _data(data: DataSection) -> Iterator[Broken]:
+    for split, sources in (("train", data.train), ("eval", data.eval)):
+        for index, source in enumerate(sources):
+            yield from _source(source, f"data.{split}.{index}")
+    if not _good_max_bad(data.max_bad):
+        yield Broken(path="data.max_bad", problem=f"is {data.max_bad!r}, but should be a count (0 or more) or a share such as '1%'")
+    if isinstance(data.workers, int) and data.workers < 0:
+        yield Broken(
+            path="data.workers", problem=f"is {data.workers}, but must be at least 0", fix="write auto, or 0 to prepare batches in process"
+        )
+    if data.collate is not None:
+        yield from _function("data.collate", data.collate)
+
+
+def _good_max_bad(value: int | str) -> bool:
+    if isinstance(value, int):
+        return value >= 0
+    share = _SHARE.fullmatch(value)
+    return share is not None and float(share[1]) <= 100
+
+
+def _function(path: str, spec: str) -> Iterator[Broken]:
+    if not _FUNCTION.fullmatch(spec):
+        yield Broken(path=path, problem=f"{spec!r} does not name a function", fix="write file.py:function or package.module:function")
+
+
+def _source(source: SourceSection, path: str) -> Iterator[Broken]:
+    named = [name for name, value in (("path", source.path), ("hub", source.hub), ("use", source.use)) if value is not None]
+    if not named:
+        yield Broken(path=path, problem="names no data", fix="give one of path, hub and use")
+    if source.path is not None and source.hub is not None:
+        yield Broken(path=path, problem="has both path and hub", fix="keep the one that the records come from")
+    if source.path is not None:
+        for name, value in (("name", source.name), ("revision", source.revision)):
+            if value is not None:
+                yield Broken(
+                    path=f"{path}.{name}", problem="has no effect on local files", fix="remove it, or name a hub data set with hub"
+                )
+    if source.path is None and source.media_root is not None:
+        problem = "has no effect on hub data, which carries its media itself"
+        yield Broken(path=f"{path}.media_root", problem=problem, fix="remove it", also=(path,))
+    for role in source.columns:
+        if role not in COLUMN_ROLES:
+            near = nearest(role, COLUMN_ROLES)
+            fix = f"did you mean {near}?" if near else f"roles: {listed(COLUMN_ROLES)} (write role: column)"
+            yield Broken(path=f"{path}.columns.{role}", problem="unknown role", fix=fix)
+    if source.adapter is not None:
+        yield from _function(f"{path}.adapter", source.adapter)
+        for name, given in (("format", source.format != "auto"), ("columns", bool(source.columns))):
+            if given:
+                problem = "has no effect: the adapter makes the conversation"
+                yield Broken(path=f"{path}.{name}", problem=problem, fix="keep one of the two", also=(f"{path}.adapter",))
+
+
+def _optim(optim: OptimSection) -> Iterator[Broken]:
+    if not all(0 <= beta < 1 for beta in optim.betas):
+        yield Broken(path="optim.betas", problem=f"are {list(optim.betas)}, but each must be at least 0 and below 1")
+    if optim.warmup > 1 and not optim.warmup.is_integer():
+        yield Broken(path="optim.warmup", problem=f"is {optim.warmup:g}: from 1 on it counts steps, so it must be whole")
+
+
+def trained_parts(tuning: TuningSection) -> tuple[str, ...]:
+    """The parts that get gradients, adapters or in full."""
+    return tuple(dict.fromkeys([*tuning.parts, *(tuning.also_full if tuning.type == "lora" else [])]))
+
+
+def _per_part(optim: OptimSection, tuning: TuningSection) -> Iterator[Broken]:
+    trained = trained_parts(tuning)
+    for part in optim.per_part:
+        if part not in trained:
+            problem = f"has no effect: {part} is not trained (trained: {listed(trained)})"
+            fix = "remove it, or name the part in tuning.parts" + (" or tuning.also_full" if tuning.type == "lora" else "")
+            yield Broken(path=f"optim.per_part.{part}", problem=problem, fix=fix, also=("tuning.parts", "tuning.also_full", "tuning.type"))
+
+
+def _evaluation(data: DataSection, train: TrainSection, evaluate: EvaluateSection) -> Iterator[Broken]:
+    default = EvaluateSection.model_fields["metrics"].get_default(call_default_factory=True, validated_data={})
+    fix = "add held-out data under data.eval"
+    if not data.eval:
+        # The default metrics ask for nothing: without held-out data there is simply no evaluation.
+        if evaluate.metrics != default:
+            yield Broken(path="evaluate.metrics", problem="needs held-out data, but data.eval is empty", fix=fix, also=("data.eval",))
+        if train.eval_every is not None:
+            yield Broken(path="train.eval_every", problem="needs held-out data, but data.eval is empty", fix=fix, also=("data.eval",))
+        if train.best is not None:
+            yield Broken(path="train.best", problem="needs held-out data, but data.eval is empty", fix=fix, also=("data.eval",))
+    if train.best is not None and train.best not in evaluate.metrics:
+        problem = f"is {train.best}, which evaluate.metrics does not measure ({listed(evaluate.metrics) or 'it is empty'})"
+        yield Broken(path="train.best", problem=problem, fix=f"add {train.best} to evaluate.metrics", also=("evaluate.metrics",))
+
+
+def recipe_notes(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe says that a later word of its own makes void: allowed, but never silent."""
+    notes = []
+    tuning = recipe.tuning
+    if recipe.data.collate is not None and recipe.batch.pack:
+        notes.append("batch.pack: batches of your own data.collate function are never packed")
+    if recipe.train.steps is not None and recipe.train.epochs != 1.0:
+        notes.append(f"train.epochs ({recipe.train.epochs:g}) has no effect: train.steps ({recipe.train.steps}) takes its place")
+    if tuning.type == "full":
+        fields = TuningSection.model_fields
+        given = {"rank": tuning.rank, "alpha": tuning.alpha, "dropout": tuning.dropout}
+        unused = [f"tuning.{name}" for name, value in given.items() if value != fields[name].default]
+        if unused:
+            notes.append(f"{listed(unused)}: no effect with tuning.type full")
+    return tuple(notes)

@@ -1,0 +1,140 @@
+"""Which column plays which role: as mapped in the recipe, else by its usual names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.config.suggest import listed, nearest
+from foveate.data.adapters.parts import media_list
+from foveate.errors import DataError
+from foveate.types import MediaKind, Part, Row
+
+# The usual names of each role, lower case. A name may serve two roles (`text` of a picture or of a recording).
+ROLES: dict[str, tuple[str, ...]] = {
+    "image": ("image", "images", "image_path", "image_file", "img", "picture", "file_name"),
+    "audio": ("audio", "audios", "audio_path", "sound", "speech", "wav"),
+    "video": ("video", "videos", "video_path", "clip"),
+    "question": ("question", "query", "instruction", "prompt", "problem"),
+    "answer": ("answer", "response", "output", "completion", "solution", "multiple_choice_answer"),
+    "answers": ("answers",),
+    "messages": ("messages", "conversations", "conversation", "dialog"),
+    "caption": ("caption", "text", "description", "label_text"),
+    "transcription": ("transcription", "sentence", "transcript", "text"),
+    "system": ("system",),
+}
+MEDIA_ROLES: tuple[MediaKind, ...] = ("image", "audio", "video")
+_FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Role -> column, for the roles that the data has. `root` is the folder of relative media paths."""
+
+    named: Mapping[str, str]
+    root: Path | None
+
+    def get(self, row: Row, role: str) -> Any:
+        """The row's value in a role; None when the role has no column, or the row no value."""
+        return row.get(self.named[role]) if role in self.named else None
+
+    def need(self, row: Row, role: str) -> Any:
+        """The same; DataError `missing_field` when there is none."""
+        value = self.get(row, role)
+        if value is None:
+            column = self.named[role]
+            near = nearest(column, [key for key in row if key != column])
+            raise DataError(
+                f"no {column!r} in this record (it has {listed(row)})" + (f"; did you mean {near!r}?" if near else ""),
+                reason="missing_field", fix=f"add {column!r}, or map its column with `columns: {{{role}: ...}}`",
+            )  # fmt: skip
+        return value
+
+    def media(self, row: Row) -> dict[MediaKind, list[Part]]:
+        """The media of the row's own columns, by kind; kinds without a column are left out."""
+        return {kind: media_list(kind, self.get(row, kind), self.root) for kind in MEDIA_ROLES if kind in self.named}
+
+    def described(self, roles: Iterable[str]) -> str:
+        """`question, answer and image` as the columns are called, for the log."""
+        return ", ".join(self.named[role] for role in roles if role in self.named)
+
+
+def choose_columns(mapped: Mapping[str, str], columns: Sequence[str], root: Path | None, where: str) -> Columns:
+    """Every role's column. DataError for an unknown role or column, or when two columns could play a role that one must.
+
+    A role that several columns could play is left open here and reported by `require` when a format needs it.
+    """
+    for role, column in mapped.items():
+        if role not in ROLES:
+            near = nearest(role, ROLES)
+            raise DataError(
+                f"`columns` has no role {role!r}" + (f"; did you mean {near!r}?" if near else ""),
+                reason="unknown_role", where=where, fix=f"roles are {', '.join(ROLES)}",
+            )  # fmt: skip
+        if column not in columns:
+            near = nearest(column, columns)
+            raise DataError(
+                f"`columns: {role}` names {column!r}, which is no column" + (f"; did you mean {near!r}?" if near else ""),
+                reason="unknown_column", where=where, fix=f"columns are {listed(columns)}",
+            )  # fmt: skip
+    named = dict(mapped)
+    for role in ROLES:
+        found = candidates(role, columns)
+        if role not in named and len(found) == 1:
+            named[role] = found[0]
+    return Columns(named=named, root=root)
+
+
+def candidates(role: str, columns: Sequence[str]) -> list[str]:
+    """Columns whose name is a usual one for the role; an exact match wins over the others."""
+    found = [column for column in columns if column.lower() in ROLES[role]]
+    exact = [column for column in found if column.lower() == role]
+    return exact[:1] or found
+
+
+def require(chosen: Columns, roles: Sequence[str], columns: Sequence[str], form: str, where: str) -> None:
+    """DataError when a format's role has no column, or could be played by several."""
+    for role in roles:
+        if role in chosen.named:
+            continue
+        found = candidates(role, columns)
+        if found:
+            raise DataError(
+                f"format {form}: the {role} could be any of {listed(found)}", reason="ambiguous_format", where=where,
+                fix=f"choose with `columns: {{{role}: {found[0]}}}`",
+            )  # fmt: skip
+        near = nearest(role, columns)
+        raise DataError(
+            f"format {form} needs a column for {role}, and there is none among {listed(columns)}",
+            reason="missing_field", where=where, fix=f"map it: `columns: {{{role}: {near or '<column>'}}}`",
+        )  # fmt: skip
+
+
+def fill(template: str, row: Row) -> str:
+    """The template with every `{column}` replaced by the row's value; `{{` and `}}` stand for braces."""
+
+    def put(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        value = row.get(match[1])
+        if value is None:
+            raise DataError(
+                f"`prompt` needs {match[1]!r}, which this record lacks", reason="missing_field", fix="add it or change `prompt`"
+            )
+        return str(value)
+
+    return _FIELD.sub(put, template)
+
+
+def check_template(template: str, columns: Sequence[str], where: str) -> None:
+    """DataError when a `{name}` in the template is no column."""
+    for match in _FIELD.finditer(template):
+        if match[1] is not None and match[1] not in columns:
+            near = nearest(match[1], columns)
+            raise DataError(
+                f"`prompt` uses {{{match[1]}}}, which is no column" + (f"; did you mean {{{near}}}?" if near else ""),
+                reason="unknown_column", where=where, fix=f"columns are {listed(columns)}; write {{{{ and }}}} for braces",
+            )  # fmt: skip

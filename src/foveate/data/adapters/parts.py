@@ -1,0 +1,220 @@
+"""From values in a row to message parts: media references in all their spellings, `<image>` tags, text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from foveate.data.sniff import sniff
+from foveate.errors import DataError
+from foveate.types import Audio, Image, MediaKind, Part, Text, Video
+
+KINDS: dict[MediaKind, type[Image] | type[Audio] | type[Video]] = {"image": Image, "audio": Audio, "video": Video}
+_TAG = re.compile(r"<(image|audio|video)>")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_LONGEST_PATH = 4096
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def strip_nulls(value: Any) -> Any:
+    """The value without null fields and null items: Arrow fills every absent field of a struct with null."""
+    if isinstance(value, Mapping):
+        return {key: strip_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [strip_nulls(item) for item in value if item is not None]
+    return value
+
+
+def media_part(kind: MediaKind, value: Any, root: Path | None) -> Image | Audio | Video:
+    """A lazy reference from a path, URL, data URI, base64 text, bytes, `{bytes, path}` or picture object.
+
+    Relative paths are taken from `root`. Nothing is opened: whether a file exists is seen by data/media.py.
+    """
+    make = KINDS[kind]
+    if isinstance(value, (Image, Audio, Video)):
+        if not isinstance(value, make):
+            raise DataError(
+                f"a {type(value).__name__} where the {kind} belongs", reason="wrong_type", fix=f"give a foveate {make.__name__}"
+            )
+        return value
+    if isinstance(value, Mapping):
+        return _from_mapping(kind, value, root)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return make(data=bytes(value))
+    if isinstance(value, Path):
+        return make(path=_placed(value, kind, root))
+    if isinstance(value, str):
+        return _from_text(kind, value.strip(), root)
+    if kind == "image" and type(value).__module__.startswith("PIL."):
+        return Image(data=_picture_bytes(value))
+    raise DataError(f"the {kind} is a {type(value).__name__}", reason="wrong_type", fix="give a path, bytes, a data URI or {bytes, path}")
+
+
+def media_list(kind: MediaKind, value: Any, root: Path | None) -> list[Image | Audio | Video]:
+    """The media of a column: none for null, one for a single value, several for a list."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [media_part(kind, item, root) for item in value if item is not None]
+    return [media_part(kind, value, root)]
+
+
+def tagged_parts(text: str, media: Mapping[MediaKind, Iterator[Part]]) -> tuple[Part, ...]:
+    """Split `text` at its `<image>`, `<audio>`, `<video>` tags and put the next medium of that kind in each one's place.
+
+    Only kinds in `media` count as tags. The line breaks that set a tag apart (`<image>\\nWhat...`) belong to the tag: chat
+    templates bring their own.
+    """
+    parts: list[Part] = []
+    at = 0
+    for match in _TAG.finditer(text):
+        kind = match[1]
+        if kind not in media:
+            continue
+        _add_text(parts, text[at : match.start()].rstrip("\n"))
+        medium = next(media[kind], None)
+        if medium is None:
+            raise DataError(
+                f"more <{kind}> tags than {plural(kind)}", reason="placeholder_mismatch", fix=f"write one <{kind}> for each {kind}"
+            )
+        parts.append(medium)
+        at = match.end()
+        while text[at : at + 1] == "\n":
+            at += 1
+    _add_text(parts, text[at:])
+    return tuple(parts)
+
+
+def count_tags(text: str, kind: MediaKind) -> int:
+    """How often `<kind>` stands in the text."""
+    return text.count(f"<{kind}>")
+
+
+def plural(kind: str) -> str:
+    """`images`, `sounds`, `videos`: for messages."""
+    return {"audio": "sounds"}.get(kind, f"{kind}s")
+
+
+def text_value(value: Any, column: str) -> str:
+    """A cell that must be text. Numbers are written out; anything else is a DataError."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{column} is a {type(value).__name__}, not text", reason="wrong_type", fix="write it as text")
+
+
+def _add_text(parts: list[Part], text: str) -> None:
+    if text:
+        parts.append(Text(text=text))
+
+
+def _from_mapping(kind: MediaKind, value: Mapping[str, Any], root: Path | None) -> Image | Audio | Video:
+    fields = strip_nulls(value)
+    for key in ("bytes", "data"):
+        if fields.get(key):
+            raw = fields[key]
+            return media_part(kind, raw, root) if isinstance(raw, (bytes, bytearray, memoryview)) else KINDS[kind](data=_decoded(raw, kind))
+    for key in ("path", "url", "file", "file_name"):
+        if fields.get(key):
+            return media_part(kind, fields[key], root)
+    if "array" in fields:
+        raise DataError(
+            f"the {kind} is decoded samples", reason="wrong_type", fix="keep the encoded file: `Audio(decode=False)` in `datasets`"
+        )
+    raise DataError(f"the {kind} has neither bytes nor a path", reason=f"{kind}_missing", fix=f"give the {kind} or remove the record")
+
+
+def _from_text(kind: MediaKind, text: str, root: Path | None) -> Image | Audio | Video:
+    make = KINDS[kind]
+    if not text:
+        raise DataError(f"the {kind}'s path is empty", reason=f"{kind}_missing", fix=f"give the {kind} or remove the record")
+    scheme = text[:12].split(":", 1)[0].lower() if ":" in text[:12] else ""
+    if scheme == "data":
+        return make(data=_data_uri(text, kind))
+    if scheme == "file":
+        return make(path=_file_url(text, kind))
+    if "://" in text[:16]:
+        raise DataError(
+            f"the {kind} is a URL ({text[:80]}), and training never uses the network",
+            reason="media_url", fix="download it first and give the path",
+        )  # fmt: skip
+    encoded = _base64(text)
+    if encoded is not None:
+        return make(data=encoded)
+    if text.startswith("~"):
+        raise DataError(f"the path {text!r} begins with `~`, which is not expanded", reason="media_path", fix="write the full path")
+    if "\0" in text or len(text) > _LONGEST_PATH:
+        raise DataError(f"the {kind}'s path can't be one ({text[:40]!r}...)", reason="media_path", fix="give a path, bytes or base64")
+    return make(path=_placed(Path(text), kind, root))
+
+
+def _placed(path: Path, kind: MediaKind, root: Path | None) -> Path:
+    if path.is_absolute():
+        return path
+    if root is None:
+        raise DataError(
+            f"the {kind}'s path {str(path)!r} is relative, and a hub data set has no folder", reason="media_path", fix="set `media_root:`"
+        )
+    return root / path
+
+
+def _base64(text: str) -> bytes | None:
+    """The bytes when the text is base64 of a known media format; a path such as `/9j/x.jpg` is none."""
+    if len(text) < 48 or not _BASE64.fullmatch(text[:48]):
+        return None
+    try:
+        if sniff(base64.b64decode(text[:48])) is None or not _BASE64.fullmatch(text):
+            return None
+        return base64.b64decode(text)
+    except binascii.Error:
+        return None
+
+
+def _decoded(text: Any, kind: MediaKind) -> bytes:
+    if not isinstance(text, str):
+        raise DataError(f"the {kind}'s data is a {type(text).__name__}", reason="wrong_type", fix="give bytes or base64 text")
+    if text.startswith("data:"):
+        return _data_uri(text, kind)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"the {kind}'s data is not base64", reason="bad_base64", fix="encode the file's bytes as base64") from None
+
+
+def _data_uri(text: str, kind: MediaKind) -> bytes:
+    head, comma, body = text.partition(",")
+    if not comma:
+        raise DataError(f"the {kind}'s data URI has no comma", reason="bad_base64", fix="write data:<type>;base64,<data>")
+    return _decoded(body, kind) if head.endswith(";base64") else unquote_to_bytes(body)
+
+
+def _file_url(text: str, kind: MediaKind) -> Path:
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise DataError(f"the {kind}'s URL {text[:80]!r} names no local file", reason="media_path", fix="write file:///absolute/path")
+    return Path(unquote(parts.path))
+
+
+def _picture_bytes(picture: Any) -> bytes:
+    """A PIL picture, as a user's adapter may return it, written without loss."""
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG" if picture.mode in _PNG_MODES else "TIFF")
+    return buffer.getvalue()
+
+
+def check_used(media: Mapping[MediaKind, Sequence[Part]], used: Mapping[MediaKind, int]) -> None:
+    """DataError when media remain that no tag has taken."""
+    for kind, items in media.items():
+        if used[kind] != len(items):
+            raise DataError(
+                f"{len(items)} {plural(kind)}, but {used[kind]} <{kind}> tags", reason="placeholder_mismatch",
+                fix=f"write one <{kind}> for each {kind}",
+            )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Small helpers on files, shared by the sources: content fingerprints and errors for missing packages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from foveate.errors import DataError, FoveateError
+
+_WHOLE_BYTES = 64 << 20  # files up to this size are hashed whole
+_CHUNK_BYTES = 1 << 20
+_CHUNKS = 18  # chunks of a bigger file that are hashed, the first and the last among them
+
+
+def fingerprint_file(path: Path) -> str:
+    """Content hash of a file: all of it up to 64 MiB, else its size and 18 evenly spaced chunks of 1 MiB."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size}:".encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            while block := file.read(_CHUNK_BYTES):
+                digest.update(block)
+        else:
+            for number in range(_CHUNKS):
+                file.seek((size - _CHUNK_BYTES) * number // (_CHUNKS - 1))
+                digest.update(file.read(_CHUNK_BYTES))
+    return digest.hexdigest()
+
+
+def combine(parts: Iterable[str]) -> str:
+    """One fingerprint of several, in order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def needs_package(package: str, extra: str, what: str) -> FoveateError:
+    """The error for a package that is missing, with the extra that brings it ("" when none does).
+
+    Not a DataError: it is no record's fault, and quarantining would hide it.
+    """
+    wanted = f"foveate[{extra}]" if extra else package
+    return FoveateError(f"{what} needs the package {package}, which is not installed", fix=f'pip install "{wanted}"')
+
+
+def check_readable(path: Path, what: str = "data file") -> None:
+    """DataError when the file does not exist, is no file, is empty, or may not be read."""
+    try:
+        if path.is_dir():
+            raise DataError(f"this {what} is a folder", reason="source_missing", where=str(path), fix="give a file inside it")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise DataError(
+            f"no such {what}",
+            reason="source_missing",
+            where=str(path),
+            fix="check the path; in a recipe it is relative to the recipe's folder",
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror or error}", reason="source_unreadable", where=str(path), fix="check its permissions"
+        ) from None
+    if empty:
+        raise DataError(f"the {what} is empty (0 bytes)", reason="source_empty", where=str(path), fix="write it again, or leave it out")

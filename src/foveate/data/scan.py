@@ -1,0 +1,87 @@
+"""Runs over every record before training does: the verdict of each, and a ledger line for the bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from foveate.data.media import audio_samples, has_wrong_suffix, image_size, load_audio, load_video, open_image, video_info
+from foveate.data.mixture import Mixture
+from foveate.errors import DataError
+from foveate.events import Quarantined
+from foveate.types import Audio, Conversation, Image, Origin, Video
+
+_RATE_HZ = 16_000  # any rate would do: only whether the sound can be read is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one record: `conversation` when it can be used, else `error`."""
+
+    index: int  # its place in the mixture
+    origin: Origin
+    conversation: Conversation | None = None
+    error: DataError | None = None
+    wrong_suffix: int = 0  # media whose name says another format than their content
+
+
+def scan(
+    mixture: Mixture,
+    *,
+    level: Literal["headers", "decode"],
+    max_image_pixels: int,
+    split: str = "train",
+    on_bad: Callable[[Quarantined], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    indices: Iterable[int] | None = None,
+) -> Iterator[Verdict]:
+    """A verdict for each distinct record, in order, or for the places in `indices` only.
+
+    `headers` reads each medium's header, `decode` all of it. `on_bad` gets the ledger line of each bad record (and may raise to stop),
+    `progress` (records done, records in all). FoveateErrors that are no record's fault (a missing package) pass through.
+    """
+    places = list(indices) if indices is not None else mixture.distinct()
+    total = len(places) if isinstance(places, list) else mixture.records
+    for done, index in enumerate(places, 1):
+        origin = mixture.origin(index)
+        try:
+            conversation = mixture.conversation(index)
+            odd = check_media(conversation, level=level, max_image_pixels=max_image_pixels)
+            verdict = Verdict(index=index, origin=origin, conversation=conversation, wrong_suffix=odd)
+        except DataError as error:
+            verdict = Verdict(index=index, origin=origin, error=error)
+            if on_bad is not None:
+                on_bad(quarantined(error, origin, split))
+        if progress is not None:
+            progress(done, total)
+        yield verdict
+
+
+def check_media(conversation: Conversation, *, level: Literal["headers", "decode"], max_image_pixels: int) -> int:
+    """Open every medium. DataError when one can't be used; returns how many have a suffix of another format."""
+    odd = 0
+    for medium in conversation.media:
+        match medium, level:
+            case Image(), "headers":
+                image_size(medium, max_image_pixels=max_image_pixels)
+            case Image(), _:
+                open_image(medium, max_image_pixels=max_image_pixels)
+            case Audio(), "headers":
+                audio_samples(medium, _RATE_HZ)
+            case Audio(), _:
+                load_audio(medium, _RATE_HZ)
+            case Video(), "headers":
+                video_info(medium)
+            case Video(), _:
+                load_video(medium, indices=None if medium.num_frames else range(1))
+        odd += has_wrong_suffix(medium)
+    return odd
+
+
+def quarantined(error: DataError, origin: Origin, split: str) -> Quarantined:
+    """The ledger line of a bad record; names the medium or line when the error does."""
+    place = error.where.removeprefix(str(origin)).strip()
+    return Quarantined(
+        origin=origin, split=split, reason=error.reason, problem=": ".join(filter(None, [place, error.problem])), fix=error.fix
+    )

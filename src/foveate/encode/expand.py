@@ -1,0 +1,188 @@
+"""What a processor makes of its placeholders: worked out once per media size, so lengths follow from headers alone.
+
+A processor is *plain* if all it does to a text is to put each medium's tokens in its placeholder's place; that is tried out, not
+assumed. For a processor that does more (PaliGemma adds tokens of its own), text with blank media of the same sizes goes through it
+instead: slower, equally exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from foveate.encode.media import SMALL, MediaInputs, Size
+from foveate.encode.probe import REFUSALS, Facts, tokenizer_options
+from foveate.encode.tap import Heard, Tap
+from foveate.errors import DataError, TemplateError
+from foveate.types import MediaKind
+
+_CLEARLY_LARGER = {"image": (130, 70), "video": (70, 50), "audio": (4000,)}
+_CHEAP_SHAPES = {"image": ((32, 128), (128, 32), (56, 56))}  # processors that enlarge an image may cut a long one into fewer tiles
+_MEMO_LIMIT = 100_000
+
+
+class Expansion:
+    """Expands rendered text as the processor does. Sizes that were met are remembered."""
+
+    def __init__(self, tap: Tap, inputs: MediaInputs, facts: Facts) -> None:
+        self._tap, self._inputs, self._placeholders = tap, inputs, facts.placeholders
+        # Runs of one special token are as many tokens as it is repeated, so they need not be tokenized one by one.
+        added = [token for token in tap.tokenizer.added_tokens_decoder.values() if token.special and str(token)]
+        self._steady = [str(token) for token in added if not (token.lstrip or token.rstrip or token.single_word or token.normalized)]
+        self._run = re.compile("|".join(f"(?:{re.escape(word)}){{2,}}" for word in self._steady) or "(?!)")
+        self._memo: dict[tuple[Size, int], tuple[str, str, int]] = {}
+        inputs.shapes_only = frozenset(kind for kind in self._placeholders if kind == "image" and self._works_by_shape(kind))
+        self._options: dict[str, Any] = {}
+        # LLaVA-OneVision gives an image fewer tokens where a conversation has several.
+        self._by_count = False
+        self.plain = self._is_plain()
+        if not self.plain:
+            self._by_count = True
+            self.plain = self._is_plain()
+
+    def count(self, text: str, sizes: Sequence[Size], where: str) -> int:
+        """Tokens of rendered (perhaps shielded) text with these media."""
+        if not self.plain:
+            self._check_places(text, sizes, where)
+            return len(self._by_processor(text, sizes, where).ids)
+        short, extra = self._expand(text, sizes, where, short=True)
+        return len(self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text)).ids) + extra
+
+    def check(self, heard: Heard, text: str, sizes: Sequence[Size], where: str) -> None:
+        """That the processor gave the marked text to its tokenizer as it would have given the plain one. Raises TemplateError."""
+        if self.plain:
+            wanted, _ = self._expand(text, sizes, where, short=False)
+        else:
+            self._check_places(text, sizes, where)
+            wanted = self._by_processor(text, sizes, where).marked.clean
+        if heard.marked.clean != wanted:
+            raise TemplateError(
+                "the processor expands the conversation differently once its answers are marked",
+                where=where,
+                fix="use the model's own processor and template",
+            )
+
+    def smallest(self, kind: MediaKind) -> Size:
+        """The size of a blank medium that costs few tokens."""
+        shapes = [SMALL[kind].shape, *_CHEAP_SHAPES.get(kind, ())]
+        costs: dict[Size, int] = {}
+        for size in (replace(SMALL[kind], shape=shape) for shape in shapes):
+            try:
+                costs[size] = len(self._by_processor(self._placeholders[kind], [size], "").ids)
+            except DataError:
+                continue
+        return min(costs, key=lambda size: costs[size])
+
+    def _expand(self, text: str, sizes: Sequence[Size], where: str, *, short: bool) -> tuple[str, int]:
+        """(expanded text, tokens left out of it). With `short`, runs of one special token are written once."""
+        self._check_places(text, sizes, where)
+        if not sizes:
+            return text, 0
+        of_kind = {kind: [size for size in sizes if size.kind == kind] for kind in self._placeholders}
+        queues = {kind: iter(found) for kind, found in of_kind.items()}
+        kinds = {token: kind for kind, token in self._placeholders.items()}
+        extra = 0
+
+        def put(found: re.Match[str]) -> str:
+            nonlocal extra
+            kind = kinds[found.group()]
+            full, brief, saved = self._replacement(next(queues[kind]), len(of_kind[kind]) if self._by_count else 1, where)
+            extra += saved
+            return brief if short else full
+
+        used = {self._placeholders[size.kind] for size in sizes}
+        expanded = re.sub("|".join(re.escape(token) for token in sorted(used, key=len, reverse=True)), put, text)
+        return expanded, extra if short else 0
+
+    def _check_places(self, text: str, sizes: Sequence[Size], where: str) -> None:
+        for kind in dict.fromkeys(size.kind for size in sizes):
+            if kind not in self._placeholders:
+                raise TemplateError(
+                    f"the chat template has no place for {kind} input",
+                    where=where,
+                    fix="override it with one that writes the model's placeholder for it (`model.chat_template`)",
+                )
+        for kind, token in self._placeholders.items():
+            wanted = sum(size.kind == kind for size in sizes)
+            if text.count(token) != wanted:
+                raise TemplateError(
+                    f"the chat template writes {text.count(token)} places ({token}) for {wanted} {kind} inputs",
+                    where=where,
+                    fix="override it with one that writes each medium of each message once (`model.chat_template`)",
+                )
+
+    def _replacement(self, size: Size, count: int, where: str) -> tuple[str, str, int]:
+        """(tokens of a medium as text, the same with runs written once, tokens saved by that); `count` media of its kind in all."""
+        found = self._memo.get((size, count))
+        if found is None:
+            together = self._by_processor(self._placeholders[size.kind] * count, [size] * count, where).marked.clean
+            full = together[: len(together) // count]
+            brief = self._run.sub(lambda run: self._one_of(run.group()), full)
+            saved = self._repeats(full) - self._repeats(brief)
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            found = self._memo[size, count] = (full, brief, saved)
+        return found
+
+    def _one_of(self, run: str) -> str:
+        return next(word for word in self._steady if run == word * (len(run) // len(word)))
+
+    def _repeats(self, text: str) -> int:
+        return sum(len(run.group()) // len(self._one_of(run.group())) - 1 for run in self._run.finditer(text))
+
+    def _by_processor(self, text: str, sizes: Sequence[Size], where: str) -> Heard:
+        """What the tokenizer is given for `text` with blank media of these sizes."""
+        options = tokenizer_options(self._tap, text)
+        try:
+            with self._tap.listen() as heard:
+                self._tap.processor(text=[text], return_tensors="pt", **options, **self._inputs.blank(sizes, shapes_only=True))
+        except REFUSALS as error:
+            raise DataError(
+                f"the processor refuses {', '.join(map(_named, sizes)) or 'the text'}: {error}",
+                reason="processor_refused",
+                where=where,
+                fix="change or remove the record",
+            ) from error
+        return heard[-1]
+
+    def _works_by_shape(self, kind: str) -> bool:
+        """Whether media without content are expanded as real ones are."""
+        token = self._placeholders[kind]
+        for size in (SMALL[kind], replace(SMALL[kind], shape=_CLEARLY_LARGER[kind])):
+            try:
+                texts = []
+                for kinds in (frozenset(), frozenset({kind})):
+                    self._inputs.shapes_only = kinds
+                    texts.append(self._by_processor(token, [size], "").marked.clean)
+            except DataError:
+                return False
+            finally:
+                self._inputs.shapes_only = frozenset()
+            if texts[0] != texts[1]:
+                return False
+        return True
+
+    def _is_plain(self) -> bool:
+        self._memo.clear()
+        trials: list[list[Size]] = [[]]
+        for kind in self._placeholders:
+            small, larger = SMALL[kind], replace(SMALL[kind], shape=_CLEARLY_LARGER[kind])
+            trials += [[small], [larger, small], [small, larger, larger]]
+        return all(self._is_plain_for(sizes) for sizes in trials)
+
+    def _is_plain_for(self, sizes: list[Size]) -> bool:
+        text = "one" + "".join(f" {self._placeholders[size.kind]}two" for size in sizes) + " three"
+        try:
+            heard = self._by_processor(text, sizes, "")
+            expanded, _ = self._expand(text, sizes, "", short=False)
+        except DataError:
+            return False
+        self._options = {name: value for name, value in heard.options.items() if name != "add_special_tokens"}
+        return heard.marked.clean == expanded
+
+
+def _named(size: Size) -> str:
+    what = "x".join(map(str, size.shape))
+    return f"a {size.kind} of {what}"

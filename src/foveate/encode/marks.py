@@ -1,0 +1,124 @@
+"""Marks: characters of Unicode's private planes that ride through a chat template and a processor, and come out again.
+
+Two uses. *Slots*: every text part of a conversation is wrapped in a begin and an end mark of its own, so that each is found in the
+rendered text by construction, never by searching for its words. *Shields*: a control token that stands in a user's text, such
+as a literal `<image>`, is shifted into plane 15 character by character, so that neither template nor processor takes it for one.
+Both keep or restore every length, so positions in the clean text are exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from foveate.errors import DataError
+
+_MARK_BASE = 0x100000  # plane 16: slot i begins with +2i and ends with +2i+1
+_MAX_SLOTS = 0x4000
+_SHIELD_BASE = 0xF0000  # plane 15: the shifted characters of shielded control tokens
+_MARK = re.compile("[\U00100000-\U00107fff]")
+_SHIELDED = re.compile("[\U000f0000-\U000fffff]+")
+_RESERVED = re.compile("[\U000f0000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """Text with its marks taken out, and where they stood.
+
+    `spans` holds slot -> (begin, end) in `clean` for slots that came out whole; `partial` slots that lost one mark;
+    `repeated` slots that came out more than once. Slots in none of them were dropped.
+    """
+
+    clean: str
+    spans: Mapping[int, tuple[int, int]]
+    partial: frozenset[int] = frozenset()
+    repeated: frozenset[int] = frozenset()
+    order: tuple[int, ...] = field(default=())  # slots by their first mark
+
+
+def begin(slot: int) -> str:
+    """The mark before a slot's text."""
+    return chr(_MARK_BASE + 2 * slot)
+
+
+def end(slot: int) -> str:
+    """The mark after a slot's text."""
+    return chr(_MARK_BASE + 2 * slot + 1)
+
+
+def check_unmarked(texts: Iterable[str], where: str) -> None:
+    """Raises DataError if a record already holds characters that serve as marks, or has more text parts than there are marks."""
+    count = 0
+    for text in texts:
+        count += 1
+        found = _RESERVED.search(text)
+        if found:
+            raise DataError(
+                f"the text holds the private-use character U+{ord(found.group()):X}, which Foveate keeps for itself",
+                reason="reserved_character",
+                where=where,
+                fix="remove characters above U+EFFFF from the record",
+            )
+    if count > _MAX_SLOTS:
+        raise DataError(f"the conversation has {count} pieces of text", reason="too_many_turns", where=where, fix=f"at most {_MAX_SLOTS}")
+
+
+def take_out(text: str) -> Marked:
+    """Removes the slot marks; shielded characters stay as they are, so positions hold before and after `unshield`."""
+    pieces: list[str] = []
+    begins: dict[int, list[int]] = {}
+    ends: dict[int, list[int]] = {}
+    order: dict[int, None] = {}
+    at = clean = 0
+    for found in _MARK.finditer(text):
+        pieces.append(text[at : found.start()])
+        clean += found.start() - at
+        at = found.end()
+        slot, is_end = divmod(ord(found.group()) - _MARK_BASE, 2)
+        (ends if is_end else begins).setdefault(slot, []).append(clean)
+        order.setdefault(slot)
+    pieces.append(text[at:])
+    repeated = frozenset(slot for slot in order if len(begins.get(slot, ())) > 1 or len(ends.get(slot, ())) > 1)
+    whole = {slot: (begins[slot][0], ends[slot][0]) for slot in order if slot in begins and slot in ends and slot not in repeated}
+    spans = {slot: span for slot, span in whole.items() if span[0] <= span[1]}
+    return Marked(
+        clean="".join(pieces),
+        spans=spans,
+        partial=frozenset(order) - repeated - frozenset(spans),
+        repeated=repeated,
+        order=tuple(order),
+    )
+
+
+class Shield:
+    """Hides control tokens that stand in the user's text. `tokens` are the ones that template, processor or model act upon."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        # Longest first, so that a token which begins with another one is hidden whole.
+        words = sorted({token for token in tokens if token.strip() and max(token) < "\ufffe"}, key=lambda token: (-len(token), token))
+        self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+
+    def hide(self, text: str) -> str:
+        """`text` with every control token in it shifted out of reach; same length."""
+        return self._pattern.sub(lambda found: shift(found.group()), text) if self._pattern else text
+
+
+def shift(text: str) -> str:
+    """Each character moved to plane 15."""
+    return "".join(chr(_SHIELD_BASE + ord(char)) for char in text)
+
+
+def unshield(text: str) -> str:
+    """Hidden control tokens as they were; same length."""
+    return _SHIELDED.sub(lambda found: "".join(chr(ord(char) - _SHIELD_BASE) for char in found.group()), text)
+
+
+def has_shields(text: str) -> bool:
+    """Whether any control token is hidden in `text`."""
+    return _SHIELDED.search(text) is not None
+
+
+def shielded_words(text: str) -> list[str]:
+    """The control tokens hidden in `text`, each once."""
+    return sorted({unshield(found.group()) for found in _SHIELDED.finditer(text)})

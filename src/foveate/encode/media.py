@@ -1,0 +1,193 @@
+"""A conversation's media as keyword arguments of a processor: the real ones, or blank ones of the same size."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from foveate.data import media
+from foveate.encode.template import kind_of
+from foveate.errors import DataError
+from foveate.types import Audio, Conversation, Image, MediaKind, Video
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """All that decides how many tokens a medium costs.
+
+    `shape` is (height, width) of an image, (samples,) of a sound, (height, width) of a clip; the rest is a clip's: the frames
+    taken, of how many, and the rate.
+    """
+
+    kind: MediaKind
+    shape: tuple[int, ...]
+    frames: tuple[int, ...] = ()
+    total_frames: int = 0
+    fps: float = 0.0
+
+
+SMALL = {
+    "image": Size(kind="image", shape=(32, 32)),
+    "audio": Size(kind="audio", shape=(1600,)),
+    "video": Size(kind="video", shape=(32, 32), frames=(0, 1, 2, 3), total_frames=4, fps=2.0),
+}
+
+
+class MediaInputs:
+    """Opens media for one processor, and makes blank ones."""
+
+    def __init__(self, processor: ProcessorMixin, *, max_image_pixels: int) -> None:
+        parts = vars(processor)
+        self._max_image_pixels = max_image_pixels
+        self._features = parts.get("feature_extractor") or parts.get("audio_processor")
+        self._videos = parts.get("video_processor")
+        self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
+        has = {"image": "image_processor" in parts, "video": self._videos is not None, "audio": self._features is not None}
+        self.kinds: frozenset[str] = frozenset(kind for kind, present in has.items() if present)
+        self.shapes_only: frozenset[str] = frozenset()  # kinds whose blank ones need no memory, see `blank`
+
+    def load(self, conversation: Conversation) -> dict[str, Any]:
+        """Decoded media. Raises DataError for one that can't be used."""
+        self._check_kinds(conversation)
+        loaded: dict[str, list] = defaultdict(list)
+        for part in conversation.media:
+            if isinstance(part, Image):
+                loaded["image"].append(media.open_image(part, max_image_pixels=self._max_image_pixels))
+            elif isinstance(part, Audio):
+                samples = media.load_audio(part, self.rate_hz)
+                self._check_heard(len(samples), part)
+                loaded["audio"].append(samples)
+            else:
+                frames, metadata = media.load_video(part, indices=self._frames(part, media.video_info(part)))
+                loaded["video"].append(frames)
+                loaded["metadata"].append(metadata)
+        return self._arguments(loaded)
+
+    def sizes(self, conversation: Conversation) -> list[Size]:
+        """The size of every medium, from headers. Raises DataError."""
+        self._check_kinds(conversation)
+        sizes = []
+        for part in conversation.media:
+            if isinstance(part, Image):
+                sizes.append(Size(kind="image", shape=media.image_size(part, max_image_pixels=self._max_image_pixels)))
+            elif isinstance(part, Audio):
+                samples = media.audio_samples(part, self.rate_hz)
+                self._check_heard(samples, part)
+                sizes.append(Size(kind="audio", shape=(samples,)))
+            else:
+                info = media.video_info(part)
+                frames = tuple(self._frames(part, info))
+                sizes.append(Size(kind="video", shape=(info.height, info.width), frames=frames, total_frames=info.frames, fps=info.fps))
+        return sizes
+
+    def sizes_of(self, arguments: dict[str, Any]) -> list[Size]:
+        """The sizes of what `load` or `blank` returned, by kind."""
+        sizes = [Size(kind="image", shape=(picture.height, picture.width)) for row in arguments.get("images", ()) for picture in row]
+        sizes += [Size(kind="audio", shape=(len(samples),)) for samples in arguments.get("audio", ())]
+        for clips, about in zip(arguments.get("videos", ()), arguments.get("video_metadata", ()), strict=True):
+            for clip, known in zip(clips, about, strict=True):
+                frames = tuple(known["frames_indices"])
+                sizes.append(
+                    Size(kind="video", shape=clip.shape[1:3], frames=frames, total_frames=known["total_num_frames"], fps=known["fps"])
+                )
+        return sizes
+
+    def blank(self, sizes: Sequence[Size], *, shapes_only: bool = False) -> dict[str, Any]:
+        """Grey or silent media of these sizes.
+
+        With `shapes_only`, images and clips of the kinds in `self.shapes_only` are tensors on torch's meta device: a processor works
+        out their layout at no cost, whatever their size.
+        """
+        from PIL import Image as Pillow
+
+        meta = self.shapes_only if shapes_only else frozenset()
+        made: dict[str, list] = defaultdict(list)
+        for size in sizes:
+            if size.kind == "audio":
+                made["audio"].append(np.zeros(size.shape[0], np.float32))
+                continue
+            height, width = size.shape
+            if size.kind == "image":
+                blank = torch.empty(3, height, width, dtype=torch.uint8, device="meta") if "image" in meta else None
+                made["image"].append(Pillow.new("RGB", (width, height), (128, 128, 128)) if blank is None else blank)
+            else:
+                shape = (len(size.frames), height, width, 3)
+                made["video"].append(np.full(shape, 128, np.uint8))
+                made["metadata"].append(_metadata(size))
+        return self._arguments(made)
+
+    def _arguments(self, loaded: dict[str, list]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        if loaded.get("image"):
+            arguments["images"] = [loaded["image"]]
+        if loaded.get("audio"):
+            arguments |= {"audio": loaded["audio"], "sampling_rate": self.rate_hz}
+        if loaded.get("video"):
+            # Frames were chosen when the clip was opened; the processor must not choose again.
+            arguments |= {"videos": [loaded["video"]], "video_metadata": [loaded["metadata"]], "do_sample_frames": False}
+        return arguments
+
+    def _check_kinds(self, conversation: Conversation) -> None:
+        for part in conversation.media:
+            if kind_of(part) not in self.kinds:
+                raise DataError(
+                    f"the record has {kind_of(part)} input ({part.name}), which this model's processor does not take",
+                    reason="media_not_supported",
+                    where=str(conversation.origin),
+                    fix=f"use a model for it, or drop the medium; this one takes {', '.join(sorted(self.kinds)) or 'text only'}",
+                )
+
+    def _check_heard(self, samples: int, part: Audio) -> None:
+        # Whisper's feature extractor cuts what is longer than its window without a word.
+        most = vars(self._features).get("n_samples")
+        if most is not None and samples > most:
+            raise DataError(
+                f"the sound lasts {samples / self.rate_hz:.1f} s, the model hears {most / self.rate_hz:.0f} s",
+                reason="audio_too_long",
+                where=part.name,
+                fix="cut the recording into shorter records",
+            )
+
+    def _frames(self, part: Video, info: media.VideoInfo) -> list[int]:
+        """The frames to take: as many as the part says, else as the processor chooses by its own settings."""
+        if part.num_frames is not None:
+            return media.even_frames(info.frames, part.num_frames)
+        from transformers.video_utils import VideoMetadata
+
+        settings = self._videos.to_dict()
+        wanted = {name: settings[name] for name in inspect.signature(self._videos.sample_frames).parameters if name in settings}
+        about = VideoMetadata(
+            total_num_frames=info.frames, fps=info.fps, duration=info.duration_s, frames_indices=None, height=info.height, width=info.width
+        )
+        if wanted.get("num_frames") is None and wanted.get("fps") is None:
+            return list(range(info.frames))
+        try:
+            return [int(frame) for frame in self._videos.sample_frames(about, **wanted)]
+        except (ValueError, ZeroDivisionError) as error:
+            raise DataError(
+                f"the processor can't choose frames: {error}",
+                reason="video_frames",
+                where=part.name,
+                fix="set `num_frames` on the record's video",
+            ) from error
+
+
+def _metadata(size: Size) -> dict[str, Any]:
+    height, width = size.shape
+    return {
+        "total_num_frames": size.total_frames,
+        "fps": size.fps,
+        "duration": size.total_frames / size.fps,
+        "frames_indices": list(size.frames),
+        "height": height,
+        "width": width,
+    }

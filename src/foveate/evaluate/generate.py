@@ -1,0 +1,125 @@
+"""Answers by generation: greedy, in batches padded on the left, the same for every batch size up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foveate.batching.collate import join_media
+from foveate.model.families import Family, family_of
+from foveate.types import Conversation, Example
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+    from foveate.encode.encoder import Encoder
+
+# What encoders return along the tokens beside the ids, zero for text and padding; everything else is media.
+_TYPE_IDS = ("token_type_ids", "mm_token_type_ids")
+
+
+def generate_answers(
+    model: nn.Module,
+    encoder: Encoder,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    device: torch.device | str,
+    synced: bool = False,
+) -> list[str]:
+    """One answer for each conversation's last assistant turn, in the order given.
+
+    Greedy search by the model's own `generate`, whatever sampling or penalties its generation config asks for, so that equal
+    weights give equal answers. Similar lengths are batched together; training mode is restored module by module.
+
+    Args:
+        model: not wrapped in DDP; sharded by FSDP2 is fine.
+        synced: keep generating until every rank is done, as sharded weights need. Every rank must then pass equally many
+            conversations.
+    Raises:
+        DataError: a conversation that can't be encoded.
+    """
+    order = sorted(range(len(conversations)), key=lambda i: (encoder.length(conversations[i]).tokens, i))
+    answers = [""] * len(conversations)
+    config = greedy_config(model, encoder, max_new_tokens)
+    # no_grad, not inference_mode: FSDP2 gathers parameters into storages that later steps train on.
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            prompts = [encoder.prompt(conversations[i]) for i in chosen]
+            batch = join_prompts(prompts, family_of(model.config), pad_id=config.pad_token_id)
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            out = model.generate(**batch, generation_config=config, synced_gpus=synced)
+            for i, ids in zip(chosen, out[:, batch["input_ids"].shape[1] :], strict=True):
+                answers[i] = encoder.decode(_until_end(ids, config.eos_token_id)).strip()
+    return answers
+
+
+def greedy_config(model: nn.Module, encoder: Encoder, max_new_tokens: int) -> GenerationConfig:
+    """Plain greedy search that ends at the template's end-of-turn tokens and at the model's own."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config.eos_token_id
+    ends = encoder.end_ids | (set(own) if isinstance(own, list) else {own} - {None})
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        use_cache=True,
+        # Spelled out, because what is left open is taken from the model's own config (Qwen2.5-VL: repetition_penalty 1.05).
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        eos_token_id=sorted(ends),
+        pad_token_id=encoder.pad_id,
+    )
+
+
+def join_prompts(prompts: Sequence[dict[str, Tensor]], family: Family, *, pad_id: int) -> dict[str, Tensor]:
+    """Prompts [1, T] of several conversations -> one batch [B, longest], tokens padded on the left, media joined."""
+    ids = [prompt["input_ids"] for prompt in prompts]
+    longest = max(row.shape[1] for row in ids)
+    batch = {
+        "input_ids": torch.cat([_pad_left(row, longest, pad_id) for row in ids]),
+        "attention_mask": torch.cat([_pad_left(torch.ones_like(row), longest, 0) for row in ids]),
+    }
+    for name in _TYPE_IDS:
+        if any(name in prompt for prompt in prompts):
+            # A prompt without media may come without type ids: all its tokens are text.
+            rows = [prompt.get(name, torch.zeros_like(prompt["input_ids"])) for prompt in prompts]
+            batch[name] = torch.cat([_pad_left(row, longest, 0) for row in rows])
+    return batch | join_media([_media_of(prompt) for prompt in prompts], family)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards each module has its own mode again (frozen towers stay in theirs)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _media_of(prompt: dict[str, Tensor]) -> Example:
+    ids = prompt["input_ids"][0]
+    return Example(input_ids=ids, labels=ids, media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)})
+
+
+def _pad_left(row: Tensor, length: int, value: int) -> Tensor:
+    return functional.pad(row, (length - row.shape[1], 0), value=value)
+
+
+def _until_end(ids: Tensor, ends: Sequence[int]) -> list[int]:
+    listed = ids.tolist()
+    return listed[: next((i for i, token in enumerate(listed) if token in ends), len(listed))]

@@ -1,0 +1,197 @@
+"""Loads models and processors: the one place that knows Hugging Face's Auto classes and what must be mended before them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from foveate.config.model import ModelSection
+from foveate.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+
+EMBEDDED = "foveate:tiny"
+_SHIM: list[torch.library.Library] = []  # keeps the operators registered for the life of the process
+
+
+def prepare_transformers() -> None:
+    """Make transformers importable and quiet; call before its image classes are imported. Idempotent.
+
+    PyPI's torchvision is built for CUDA; beside a CPU torch its import fails on two missing operators, and its mere presence
+    then breaks transformers. Defining them mends it (`ops.nms` itself stays unusable, and nothing here calls it). Can go
+    once torchvision wheels import beside any torch: https://github.com/pytorch/vision/issues/8992
+    """
+    if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _SHIM.append(library)
+            importlib.import_module("torchvision")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked data workers would only warn about it
+    import transformers
+
+    # PEFT still asks transformers by names that it is about to rename; nothing a user could mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def resolve_id(section: ModelSection) -> str:
+    """The folder or hub id behind `model.id`."""
+    if section.id == EMBEDDED:
+        return str(Path(__file__).parent.parent / "embedded" / "tiny_smolvlm")
+    return section.id
+
+
+def load_config(section: ModelSection) -> PretrainedConfig:
+    """The model's configuration, without weights. Raises ModelError."""
+    prepare_transformers()
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, section, what="config.json")
+
+
+def load_processor(section: ModelSection, *, multimodal: bool = True) -> ProcessorMixin:
+    """The processor with the recipe's pixel limits and settings put in, so that they are saved with it.
+
+    Raises ModelError; also where `multimodal` is asked for and the folder holds only a tokenizer or an image processor.
+    """
+    prepare_transformers()
+    from transformers import AutoProcessor, ProcessorMixin
+
+    processor = _from_pretrained(AutoProcessor, section, what="processor")
+    if not isinstance(processor, ProcessorMixin):
+        if not multimodal:
+            return processor
+        raise ModelError(
+            f"has no multimodal processor (found only a {type(processor).__name__})",
+            where=section.id,
+            fix="copy preprocessor_config.json and processor_config.json of the base model into the folder",
+        )
+    _restore_template(processor)
+    _apply_pixel_settings(processor, section)
+    return processor
+
+
+def load_model(section: ModelSection, *, attention: str = "sdpa") -> PreTrainedModel:
+    """The model with its weights on the CPU. Raises ModelError, naming keys that the checkpoint lacks."""
+    prepare_transformers()
+    auto = _auto_class(load_config(section))
+    dtype = section.dtype if section.dtype == "auto" else torch_dtype(section.dtype)
+    model, info = _from_pretrained(
+        auto, section, what="weights", dtype=dtype, attn_implementation=attention, use_safetensors=True, output_loading_info=True
+    )
+    missing = sorted(key for key in info["missing_keys"] if key not in set(model._tied_weights_keys or ()))
+    if missing:
+        raise ModelError(
+            f"{len(missing)} weights are not in the checkpoint and would be random: {', '.join(missing[:5])}",
+            where=section.id,
+            fix="use a complete checkpoint of this architecture",
+        )
+    return model
+
+
+def load_skeleton(section: ModelSection) -> PreTrainedModel:
+    """The model's module tree with its parameters on the meta device: names and shapes, no weights and no memory."""
+    config = load_config(section)
+    with torch.device("meta"):
+        return _auto_class(config).from_config(config, trust_remote_code=section.trust_remote_code)
+
+
+def _auto_class(config: PretrainedConfig) -> type:
+    from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM
+
+    return AutoModelForImageTextToText if auto_class_name(config) == "AutoModelForImageTextToText" else AutoModelForMultimodalLM
+
+
+def auto_class_name(config: PretrainedConfig) -> str:
+    """The Auto class that loads a model of this configuration."""
+    from transformers import AutoModelForImageTextToText
+
+    return "AutoModelForImageTextToText" if type(config) in AutoModelForImageTextToText._model_mapping else "AutoModelForMultimodalLM"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """`bfloat16` -> torch.bfloat16."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _from_pretrained(auto: type, section: ModelSection, *, what: str, **options):
+    name = resolve_id(section)
+    is_local = Path(name).is_dir()
+    if not is_local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ModelError("no such model folder", where=name, fix="check `model.id`: a folder, or a hub id such as `org/name`")
+    if is_local and not (Path(name) / "config.json").is_file():
+        raise ModelError("the model folder holds no config.json", where=name, fix="point `model.id` at a Hugging Face model folder")
+    try:
+        return auto.from_pretrained(
+            name, revision=section.revision, trust_remote_code=section.trust_remote_code, local_files_only=section.offline or is_local, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{what} can't be loaded: {_first_line(error)}", where=section.id, fix=_fix_for(error, section, is_local)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _fix_for(error: BaseException, section: ModelSection, is_local: bool) -> str:
+    if isinstance(error, ImportError):
+        return "install the package that it names"
+    if is_local:
+        return "check that the folder is a complete Hugging Face model folder (config, safetensors, tokenizer, processor)"
+    if section.offline or os.environ.get("HF_HUB_OFFLINE"):
+        return f"it is not in the local cache: run `hf download {section.id}` on a machine with network, or name a local folder"
+    return "check the id and the network; a gated model needs `hf auth login`"
+
+
+def _restore_template(processor: ProcessorMixin) -> None:
+    # Some processors (Phi-4-multimodal) lose the template on reload while their tokenizer keeps it.
+    if processor.chat_template is None and processor.tokenizer.chat_template is not None:
+        processor.chat_template = processor.tokenizer.chat_template
+
+
+def _apply_pixel_settings(processor: ProcessorMixin, section: ModelSection) -> None:
+    wanted = dict(section.processor)
+    if section.min_pixels is None and section.max_pixels is None and not wanted:
+        return
+    images = processor.__dict__.get("image_processor")
+    if images is None:
+        raise ModelError("min_pixels, max_pixels and processor need a model that takes images", where=section.id, fix="remove them")
+    known = set(images.to_dict())
+    if section.min_pixels is not None or section.max_pixels is not None:
+        size = dict(images.to_dict().get("size") or {})
+        if not {"shortest_edge", "longest_edge"} <= set(size) or "patch_size" not in known:
+            raise ModelError(
+                f"this processor has no pixel limits (its size is {size})",
+                where=section.id,
+                fix="use `model.processor: {size: ...}`, or `max_pixels` on the data source",
+            )
+        # Qwen-style processors name their pixel limits shortest_edge and longest_edge.
+        size["shortest_edge"] = section.min_pixels or min(size["shortest_edge"], section.max_pixels or size["shortest_edge"])
+        size["longest_edge"] = section.max_pixels or size["longest_edge"]
+        wanted["size"] = {**size, **wanted.get("size", {})}
+    unknown = sorted(set(wanted) - known)
+    if unknown:
+        raise ModelError(
+            f"the image processor has no setting {', '.join(unknown)}", where=section.id, fix=f"it has: {', '.join(sorted(known))}"
+        )
+    processor.image_processor = type(images).from_dict({**images.to_dict(), **wanted})

@@ -1,0 +1,47 @@
+"""The loss: cross-entropy summed over supervised positions, the head computed nowhere else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foveate.types import Batch
+
+IGNORED = -100
+_CHUNK = 1024  # supervised positions turned into float32 at once
+
+
+def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
+    """Sum of the next-token cross-entropy over `batch.num_targets` positions, a float32 scalar that carries gradients.
+
+    Position t predicts the label at t + 1. Dividing by a count is left to the caller, who alone knows the global one
+    (decision 7: a mean over micro-batches of means would weigh short answers more).
+
+    Args:
+        model: called as `model(**batch.inputs)`; may be wrapped for several processes.
+        keeps_logits: whether its forward takes `logits_to_keep` as an index tensor.
+    """
+    columns = supervised_columns(batch.labels)
+    targets = batch.labels[:, columns + 1]
+    options = {"logits_to_keep": columns} if keeps_logits else {}
+    logits = model(**batch.inputs, use_cache=False, **options).logits
+    if not keeps_logits:
+        logits = logits[:, columns]
+    if batch.num_targets == 0:  # only dummies: every parameter stays in the graph, none gets a gradient other than zero
+        return logits.float().sum() * 0.0
+    return _cross_entropy_sum(logits.flatten(0, 1), targets.flatten())
+
+
+def supervised_columns(labels: Tensor) -> Tensor:
+    """labels [B, T] -> sorted positions t, [n], at which any row is scored on predicting t + 1; at least one."""
+    columns = (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0]
+    return columns if len(columns) else torch.zeros(1, dtype=torch.long, device=labels.device)
+
+
+def _cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
+    """logits [n, vocabulary] of any float type, targets [n] -> float32 scalar; the upcast is made chunk by chunk."""
+    total = torch.zeros((), dtype=torch.float32, device=logits.device)
+    for scores, wanted in zip(logits.split(_CHUNK), targets.split(_CHUNK), strict=True):
+        total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="sum")
+    return total

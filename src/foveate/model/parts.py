@@ -1,0 +1,91 @@
+"""Splits a model into vision | projector | language | embeddings | head by its module tree.
+
+`vision` stands for every encoder of a medium, audio towers included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from foveate.config.base import PartName
+from foveate.model.families import PROJECTOR_NAMES, VISION_NAMES
+
+PARTS: tuple[PartName, ...] = ("vision", "projector", "language", "embeddings", "head")
+_WRAPPING = {"base_model", "base_layer", "modules_to_save", "original_module", "default", "module", "_orig_mod"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRow:
+    """A line of the parts table; counts are numbers of parameters."""
+
+    part: str
+    tensors: int
+    parameters: int
+    trained: int
+    lr: float | None = None
+
+
+def bare_name(name: str) -> str:
+    """A parameter's name in the plain model, with the wrapping of PEFT and DDP taken off."""
+    words = name.split(".")
+    if words[:2] == ["base_model", "model"]:
+        words = words[2:]
+    words = [word for word in words if word not in _WRAPPING]
+    return ".".join(word for word in words if not word.startswith("lora_"))
+
+
+def part_of(model: nn.Module) -> dict[str, PartName]:
+    """Part of every parameter, by the name that `model.named_parameters()` gives it now (PEFT's names included)."""
+    classify = classifier(model)
+    return {name: classify(name) for name, _ in model.named_parameters()}
+
+
+def classifier(model: nn.Module) -> Callable[[str], PartName]:
+    """The rule behind `part_of`, for any parameter's name, tied ones included."""
+    embeddings = _module_names(model, model.get_input_embeddings())
+    head = _module_names(model, model.get_output_embeddings())
+    return lambda name: _part(name, embeddings, head)
+
+
+def is_tied(model: nn.Module) -> bool:
+    """True where the head is the embeddings' own weight."""
+    head = model.get_output_embeddings()
+    return head is not None and model.get_input_embeddings() is not None and head.weight is model.get_input_embeddings().weight
+
+
+def parts_table(model: nn.Module, rates: dict[str, float]) -> list[PartRow]:
+    """One row per part that the model has; `rates` are the peak learning rates of the trained ones."""
+    parts, rows = part_of(model), []
+    for part in PARTS:
+        owned = [p for name, p in model.named_parameters() if parts[name] == part]
+        if owned:
+            trained = sum(p.numel() for p in owned if p.requires_grad)
+            rows.append(
+                PartRow(
+                    part=part, tensors=len(owned), parameters=sum(p.numel() for p in owned), trained=trained, lr=rates.get(part) if trained else None
+                )
+            )
+    return rows
+
+
+def _module_names(model: nn.Module, wanted: nn.Module | None) -> set[str]:
+    # PEFT may have put a wrapper around the module itself, so names are compared bare.
+    return {bare_name(name) for name, module in model.named_modules() if wanted is not None and module is wanted}
+
+
+def _part(name: str, embeddings: set[str], head: set[str]) -> PartName:
+    bare = bare_name(name)
+    owner = bare.rpartition(".")[0]
+    if owner in head:
+        return "head"
+    if owner in embeddings:
+        return "embeddings"
+    words = set(bare.split("."))
+    if words & PROJECTOR_NAMES:
+        return "projector"
+    if words & VISION_NAMES:
+        return "vision"
+    return "language"

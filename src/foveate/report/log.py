@@ -1,0 +1,218 @@
+"""Listeners that write what a run does: the progress line, metrics.jsonl and eval/*.json. One process (rank 0) listens."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from foveate.events import Evaluated, Event, Finished, Quarantined, Saved, Started, Stepped
+from foveate.report.answers import change, ends, primary_metric
+from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
+from foveate.report.text import count, duration, metric_name, metric_value, number
+
+_WINDOW_STEPS = 20  # speed and time left are means over these
+_SHOWN_QUARANTINED = 3  # each bad record is in the ledger; the terminal gets the first few
+
+
+class ProgressLine:
+    """The live line on a terminal; elsewhere one plain line every `every_steps` steps or `every_s` seconds.
+
+    Use as a context manager (or call `close`), so that the terminal is left clean when the run stops with an error.
+    """
+
+    def __init__(
+        self, console: Console, *, every_steps: int | None = None, every_s: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._every_steps, self._every_s, self._clock = console, every_steps, every_s, clock
+        self._total = self._step = 0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=_WINDOW_STEPS)  # (tokens, seconds)
+        self._reasons: Counter[str] = Counter()
+        self._printed_at = clock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the live line; plain output needs nothing."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        match event:
+            case Started():
+                self._start(event)
+            case Stepped():
+                self._advance(event)
+            case Evaluated():
+                values = " · ".join(f"{metric_name(name)} {metric_value(name, value)}" for name, value in event.metrics.items())
+                self._print(f"eval {_when(event)}: {values}  (n={count(len(event.rows))}, {duration(event.time_s)})")
+            case Saved():
+                self._print(f"saved {event.kind} of step {event.step}: {event.path}")
+            case Quarantined():
+                self._quarantine(event)
+            case Finished():
+                self.close()
+                self._print(finish_line(event))
+
+    def _start(self, event: Started) -> None:
+        self._total, self._step = event.total_steps, event.step
+        for note in event.notes:
+            self._print(f"note: {note}")
+        resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else f"{count(event.total_steps)} steps"
+        self._print(f"training: {resumed}, kept in {event.run_dir}")
+        if self._console.is_terminal:
+            columns = (TextColumn("[bold]step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console)
+            self._task = self._bar.add_task("train", total=event.total_steps, completed=event.step, speed="")
+            self._bar.start()
+
+    def _advance(self, event: Stepped) -> None:
+        self._step = event.step
+        self._recent.append((event.tokens, event.time_s))
+        speed = f"loss {number(event.loss)} · {count(round(self._tokens_per_s()))} useful tokens/s"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=event.step, speed=speed)
+            return
+        every = self._every_steps or max(1, math.ceil(self._total / 20))
+        late = self._clock() - self._printed_at >= self._every_s
+        if event.step % every == 0 or event.step in (1, self._total) or late:
+            self._print(f"step {event.step}/{self._total} · {speed} · {duration(self._left_s())} left")
+
+    def _quarantine(self, event: Quarantined) -> None:
+        self._reasons[event.reason] += 1
+        seen = self._reasons.total()
+        if seen <= _SHOWN_QUARANTINED:
+            self._print(f"quarantined {event.origin}: {event.problem} [{event.reason}]" + (f"; {event.fix}" if event.fix else ""))
+        elif seen == _SHOWN_QUARANTINED + 1:
+            self._print("more bad records: see quarantine.jsonl")
+
+    def _tokens_per_s(self) -> float:
+        return sum(tokens for tokens, _ in self._recent) / max(sum(seconds for _, seconds in self._recent), 1e-9)
+
+    def _left_s(self) -> float:
+        return (self._total - self._step) * sum(seconds for _, seconds in self._recent) / max(len(self._recent), 1)
+
+    def _print(self, line: str) -> None:
+        self._printed_at = self._clock()
+        # Paths and answers may hold [brackets]: never read them as markup.
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_line(stream: TextIO | None = None, *, every_steps: int | None = None) -> ProgressLine:
+    """A progress line on `stream` (standard error when None)."""
+    return ProgressLine(Console(file=stream, stderr=stream is None), every_steps=every_steps)
+
+
+def finish_line(event: Finished) -> str:
+    """The closing sentence, with the sum that must hold: read = used + quarantined."""
+    data = f"{count(event.read)} records read = {count(event.used)} used + {count(event.quarantined)} quarantined"
+    return f"{event.why}: step {event.step} after {duration(event.time_s)}; {data}"
+
+
+def summary_lines(run_dir: Path) -> list[str]:
+    """The last lines of a run: each metric before and after, and where the report and the model are."""
+    facts, evals = RunFacts.read_from(run_dir), read_evals(run_dir)
+    before, after = ends(evals)
+    metric = primary_metric(evals)
+    measured = [] if metric is None else [metric, *(name for name in (after or before).metrics if name != metric)]
+    lines = []
+    for name in measured:
+        found = change(name, before, after)
+        known = " → ".join(value for value in (found.before, found.after) if value != "–")
+        rows = f" on {count(len((after or before).rows))} held-out answers" if name == metric and name != "loss" else ""
+        lines.append(f"{found.name}: {known}{rows}")
+    if (run_dir / "report.html").is_file():
+        lines.append(f"report: {run_dir / 'report.html'}")
+    return [*lines, f"model: {facts.checkpoint}"] if facts.checkpoint else lines
+
+
+def _when(event: Evaluated) -> str:
+    return f"at step {event.step}" if event.stage == "during" else f"{event.stage} training"
+
+
+class MetricsLog:
+    """metrics.jsonl: one line for each step and evaluation; times last, so that equal runs differ in them alone.
+
+    Step lines: event, step, loss, grad_norm, lr, targets, tokens, samples, media, padding, time_s, data_wait_s, tokens_per_s
+    (useful tokens, padding excluded, divided by the step's wall time). Evaluation lines: event, step, stage, metrics, time_s.
+    `Started` must come first: it drops what a killed run wrote beyond the step it resumes from.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / "metrics.jsonl"
+
+    def __call__(self, event: Event) -> None:
+        """Appends the event's line."""
+        match event:
+            case Started():
+                self.truncate(event.step)
+            case Stepped():
+                self._append(step_line(event))
+            case Evaluated():
+                line = {"event": "eval", "step": event.step, "stage": event.stage, "metrics": event.metrics, "time_s": round(event.time_s, 4)}
+                self._append(line)
+
+    def truncate(self, step: int) -> None:
+        """Keeps the lines of steps 1..`step` and the evaluations up to it; all go when `step` is 0 (a fresh start)."""
+        kept = [line for line in read_lines(self.path) if step > 0 and line["step"] <= step]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, "".join(_dump(line) for line in kept))
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_dump(line))
+
+
+def step_line(event: Stepped) -> dict[str, Any]:
+    """The step's line, also what trackers log."""
+    return {
+        "event": "step",
+        "step": event.step,
+        "loss": event.loss,
+        "grad_norm": event.grad_norm,
+        "lr": event.lr,
+        "targets": event.targets,
+        "tokens": event.tokens,
+        "samples": event.samples,
+        "media": event.media,
+        "padding": event.padding,
+        "time_s": round(event.time_s, 4),
+        "data_wait_s": round(event.data_wait_s, 4),
+        "tokens_per_s": round(event.tokens / max(event.time_s, 1e-9), 1),
+    }
+
+
+def _dump(line: dict[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+class EvalLog:
+    """eval/*.json: every answer of every evaluation, for the report and for whoever wants to look."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+
+    def __call__(self, event: Event) -> None:
+        """Writes the file of an evaluation; on a fresh start or a resume drops those beyond the step."""
+        match event:
+            case Started():
+                for path in (self.run_dir / "eval").glob("*.json"):
+                    if event.step == 0 or EvalFile.read_from(path).step > event.step:
+                        path.unlink()
+            case Evaluated():
+                EvalFile(step=event.step, stage=event.stage, metrics=event.metrics, rows=event.rows).write(self.run_dir)

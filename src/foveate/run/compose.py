@@ -1,0 +1,324 @@
+"""The composition root: a recipe becomes a run. The only module that knows all the others."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from foveate.run.accounts import Accounts
+from foveate.batching.loader import Share, iterate, worker_count
+from foveate.config.dump import dump_recipe
+from foveate.config.recipe import Recipe
+from foveate.dist.mesh import Ranks, on_first
+from foveate.dist.strategy import Strategy, choose_strategy, unwrap
+from foveate.evaluate.metrics import higher_is_better
+from foveate.events import Evaluated, Event, Listener, Saved, Started
+from foveate.run.facts import run_facts
+from foveate.run.measure import held_out
+from foveate.model.attention import use_segments
+from foveate.model.families import keeps_logits
+from foveate.model.load import load_model, resolve_id
+from foveate.model.parts import parts_table
+from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.run.prepare import Prepared, prepare
+from foveate.report.run_page import write_report
+from foveate.train import checkpoint, manifest
+from foveate.train.checkpoint import Best, RunState
+from foveate.train.export import export_model
+from foveate.train.lock import RunLock
+from foveate.train.loop import Run, catch_signals, fit
+from foveate.train.optim import make_optimizer, peak_rates, set_rates
+from foveate.train.output import claim
+from foveate.train.step import Stepper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is started, beside its recipe."""
+
+    name: str  # the recipe's name, shown in the report
+    run_dir: Path
+    resume: Path | None = None  # a run's folder, or one checkpoint
+    allow_code: bool = False
+    command: str = ""  # what the user typed
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Session:
+    """The parts of a run that its closures share."""
+
+    options: Options
+    prepared: Prepared
+    ranks: Ranks
+    strategy: Strategy
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    accounts: Accounts
+    listeners: Sequence[Listener]
+    notes: list[str]
+    best: Best | None = None
+    improved: bool = False
+    train_time_s: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The effective recipe."""
+        return self.prepared.recipe
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener; rank 0 alone has any."""
+        for listener in self.listeners:
+            listener(event)
+
+
+def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Listener]) -> int:
+    """Run a recipe from data to report; returns 0, or the signal that ended it early (it can then be resumed).
+
+    Raises FoveateError for anything that the user can mend.
+    """
+    prepared = prepare(recipe, allow_code=options.allow_code)
+    found = checkpoint.find(options.resume, ranks) if options.resume else None
+    accounts = Accounts.open(prepared, options.run_dir, ranks)
+    accounts.preflight()
+    session = build(prepared, options, ranks, accounts, listeners)
+    run = make_run(session)
+    if found is not None:
+        resume(session, run, found)
+    on_first(ranks, lambda: (options.run_dir / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8"))
+    with catch_signals(run):
+        drive(session, run)
+    return run.stopping[0] if run.stopping and run.step < run.total_steps else 0
+
+
+def drive(session: Session, run: Run) -> None:
+    """Evaluate, fit, evaluate, export, report."""
+    recipe = session.recipe
+    run.emit(Started(run_dir=session.options.run_dir, step=run.step, total_steps=run.total_steps, notes=tuple(session.notes)))
+    write_facts(session, run, status="running")
+    for bad in session.accounts.known:
+        run.emit(bad)
+    if recipe.data.eval and recipe.evaluate.before and run.step == 0:
+        run.emit(run.evaluate("before"))
+    began = time.perf_counter()
+    done = fit(run)
+    session.train_time_s = time.perf_counter() - began
+    if done:
+        finish(session, run)
+    finished = session.accounts.finished(run.step, "done" if done else "interrupted", time.perf_counter() - session.started)
+    run.emit(finished)
+    write_facts(session, run, status=finished.why)
+    on_first(session.ranks, lambda: write_report(session.options.run_dir))
+
+
+def finish(session: Session, run: Run) -> None:
+    """The last checkpoint, the best weights if asked for, the last evaluation, the final model."""
+    recipe, model_dir = session.recipe, session.options.run_dir / "model"
+    if recipe.train.best is not None:
+        run.emit(run.evaluate("during"))
+    run.emit(run.save())
+    if session.best is not None and session.best.step != run.step:
+        session.notes.append(f"the final model is that of step {session.best.step}, the best by {session.best.metric} ({session.best.value:.4f})")
+        path = checkpoint_root(session) / manifest.folder_name(session.best.step)
+        checkpoint.load_checkpoint(path, state_of(session, run), model=session.model, optimizer=session.optimizer, ranks=session.ranks)
+    if recipe.data.eval:
+        run.emit(run.evaluate("after"))
+    export_model(
+        session.model, session.prepared.processor, model_dir, base_id=resolve_id(recipe.model), revision=recipe.model.revision, ranks=session.ranks
+    )
+    run.emit(Saved(step=run.step, path=model_dir, kind="model"))
+
+
+def build(prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts, listeners: Sequence[Listener]) -> Session:
+    """Load weights, choose what is trained, spread it over the processes."""
+    recipe = prepared.recipe
+    torch.manual_seed(recipe.train.seed)
+    model = load_model(recipe.model, attention="eager" if recipe.model.attention == "eager" else "sdpa")
+    if prepared.packs:
+        use_segments(model)
+    model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
+    frozen = freeze_towers(model)
+    notes = [*prepared.notes(), *notes]
+    if frozen:
+        notes.append(f"frozen towers run without gradients: {', '.join(frozen)}")
+    if recipe.train.gradient_checkpointing:
+        notes.append(f"activations are recomputed in {checkpoint_activations(model)} blocks")
+    strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if autocast_dtype(recipe, ranks) else "float32")
+    model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, recipe.optim))
+    model.train()
+    return Session(
+        options=options,
+        prepared=prepared,
+        ranks=ranks,
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        accounts=accounts,
+        listeners=listeners,
+        notes=notes,
+    )
+
+
+def make_run(session: Session) -> Run:
+    """The loop's view of the session."""
+    recipe, ranks = session.recipe, session.ranks
+    plan = session.prepared.plan()
+    source = session.prepared.source(plan, Share(rank=ranks.rank, world=ranks.world, towers=needs_towers(session)))
+    stepper = make_stepper(session)
+    workers = worker_count(recipe.data.workers, ranks.world)
+    measure = held_out(session.prepared, session.accounts, stepper, session.options.run_dir) if recipe.data.eval else None
+
+    def evaluate(stage: str) -> Evaluated:
+        result = measure.evaluate(unwrap(session.model), stage=stage, step=run.step)
+        note_best(session, result)
+        return result
+
+    run = Run(
+        total_steps=plan.total_steps,
+        step=0,
+        batches=lambda first: iterate(source, first=first, last=plan.total_steps, workers=workers),
+        train_step=lambda data, stop: stepper.run(data, stop=stop),
+        set_rates=lambda step: set_rates(session.optimizer, recipe.optim, step, plan.total_steps),
+        evaluate=evaluate,
+        save=lambda: save(session, run),
+        save_wanted=lambda: session.improved,
+        account=session.accounts.step,
+        emit=session.emit,
+        eval_every=recipe.train.eval_every if recipe.data.eval else None,
+        save_every=recipe.train.save_every,
+    )
+    return run
+
+
+def make_stepper(session: Session) -> Stepper:
+    """The optimizer step of this session."""
+    recipe = session.recipe
+    return Stepper(
+        model=session.model,
+        optimizer=session.optimizer,
+        strategy=session.strategy,
+        ranks=session.ranks,
+        family=session.prepared.family,
+        keeps_logits=keeps_logits(base_model(session.model)),
+        autocast=autocast_dtype(recipe, session.ranks),
+        max_grad_norm=recipe.optim.max_grad_norm,
+        seed=recipe.train.seed,
+    )
+
+
+def save(session: Session, run: Run) -> Saved:
+    """Write a checkpoint of the step just done; keeps the newest and the best."""
+    session.improved = False
+    protect = [session.best.step] if session.best else []
+    path = checkpoint.save_checkpoint(
+        checkpoint_root(session),
+        state_of(session, run),
+        model=session.model,
+        optimizer=session.optimizer,
+        ranks=session.ranks,
+        keep=session.recipe.train.keep,
+        protect=protect,
+    )
+    return Saved(step=run.step, path=path, kind="checkpoint")
+
+
+def resume(session: Session, run: Run, found: manifest.Found) -> None:
+    """Go on from a checkpoint: step, weights, optimizer; everything else follows from the step."""
+    loaded = checkpoint.load_checkpoint(
+        found.path, state_of(session, run), model=session.model, optimizer=session.optimizer, ranks=session.ranks, found=found
+    )
+    run.step, session.best = loaded.state.step, loaded.state.best
+    session.notes += [*loaded.notes, f"resumed from {loaded.path} at step {run.step}"]
+
+
+def state_of(session: Session, run: Run) -> RunState:
+    """What a checkpoint says of the run."""
+    prepared = session.prepared
+    fingerprints = {"training data": prepared.train.fingerprint()}
+    if prepared.encoder is not None:
+        fingerprints["encoder"] = prepared.encoder.fingerprint()
+    if prepared.eval is not None:
+        fingerprints["held-out data"] = prepared.eval.fingerprint()
+    return RunState(
+        step=run.step,
+        recipe=session.recipe.model_dump(mode="json"),
+        fingerprints=fingerprints,
+        world=session.ranks.world,
+        best=session.best,
+        ledger=session.accounts.reasons(),
+        versions={"torch": torch.__version__},
+    )
+
+
+def note_best(session: Session, result: Evaluated) -> None:
+    """Remember the best evaluation during training."""
+    metric = session.recipe.train.best
+    if metric is None or result.stage != "during":
+        return
+    value, best = result.metrics[metric], session.best
+    if best is None or (value > best.value if higher_is_better(metric) else value < best.value):
+        session.best, session.improved = Best(metric=metric, value=value, step=result.step), True
+
+
+def checkpoint_root(session: Session) -> Path:
+    """Where this run's checkpoints lie."""
+    return session.options.run_dir / "checkpoints"
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The transformers model inside DDP and PEFT."""
+    from peft import PeftModel
+
+    bare = unwrap(model)
+    return bare.get_base_model() if isinstance(bare, PeftModel) else bare
+
+
+def needs_towers(session: Session) -> bool:
+    """Whether a rank without media must run the towers because another rank does: their weights are sharded or reduced."""
+    if session.ranks.world == 1:
+        return False
+    trained = {row.part for row in parts_table(unwrap(session.model), {}) if row.trained}
+    return session.strategy.name == "fsdp2" or bool(trained & {"vision", "projector"})
+
+
+def autocast_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype | None:
+    """The type that matrix products are computed in, None for that of the weights."""
+    if recipe.train.precision == "auto":
+        return torch.bfloat16 if ranks.device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return torch.bfloat16 if recipe.train.precision == "bfloat16" else None
+
+
+def write_facts(session: Session, run: Run, *, status: str) -> None:
+    """Write run.json."""
+    rates = peak_rates(session.recipe.optim)
+    rows = parts_table(unwrap(session.model), rates)
+    facts = run_facts(
+        session.prepared,
+        session.accounts,
+        rows,
+        step=run.step,
+        name=session.options.name,
+        command=session.options.command,
+        notes=tuple(session.notes),
+        status=status,
+        run_dir=session.options.run_dir,
+        train_time_s=session.train_time_s,
+        total_time_s=time.perf_counter() - session.started,
+        device=session.ranks.device,
+    )
+    if session.ranks.first:
+        facts.write(session.options.run_dir)
+
+
+@contextlib.contextmanager
+def run_folder(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Claim the run's folder: new, resumed or overwritten, and locked. Raises FoveateError saying which of them to choose."""
+    with RunLock(run_dir):
+        claim(run_dir, resume=resume, overwrite=overwrite)
+        yield

@@ -1,0 +1,134 @@
+"""Everything a recipe needs before weights load: processor, encoder, records. Shared by train, eval, check and preview."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from foveate.batching.loader import Share, StepSource, UserCollate
+from foveate.batching.plan import Plan
+from foveate.config.code import load_function
+from foveate.config.recipe import Recipe
+from foveate.data.mixture import Mixture, build_mixture
+from foveate.encode.encoder import Encoder
+from foveate.encode.template import set_chat_template
+from foveate.errors import ModelError
+from foveate.model.families import Family, family_of, positions_of
+from foveate.model.load import load_config, load_processor
+from foveate.types import Conversation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, ProcessorMixin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A recipe made real, but for the weights."""
+
+    recipe: Recipe
+    config: PretrainedConfig
+    processor: ProcessorMixin
+    family: Family
+    encoder: Encoder | None  # None where data.collate makes the batches
+    train: Mixture
+    eval: Mixture | None
+    collate: UserCollate | None
+
+    @property
+    def packs(self) -> bool:
+        """Whether conversations share rows."""
+        by_segments = self.recipe.model.attention in ("auto", "segments")
+        return self.recipe.batch.pack and self.family.packs and by_segments and self.collate is None
+
+    def plan(self) -> Plan:
+        """The order of training."""
+        train = self.recipe.train
+        return Plan(records=len(self.train), size=self.recipe.batch.size, seed=train.seed, epochs=train.epochs, steps=train.steps)
+
+    def source(self, plan: Plan, share: Share, *, split: str = "train") -> StepSource:
+        """The step data of a plan over the training or the held-out records."""
+        mixture = self.train if split == "train" else self.eval
+        return StepSource(
+            mixture=mixture,
+            encoder=self.encoder,
+            family=self.family,
+            plan=plan,
+            batch=self.recipe.batch.model_copy(update={"pack": self.packs}),
+            share=share,
+            split=split,
+            collate=self.collate,
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user, and why."""
+        found = [f"train: {line}" for line in self.train.describe()]
+        found += [f"eval: {line}" for line in self.eval.describe()] if self.eval else []
+        if not self.recipe.batch.pack:
+            found.append("samples are padded: batch.pack is false")
+        elif self.collate is not None:
+            found.append("samples are not packed: data.collate makes the batches")
+        elif not self.family.packs:
+            found.append(f"samples are padded, not packed: {self.config.model_type}: {self.family.why_padded}")
+        elif not self.packs:
+            found.append(f"samples are padded: model.attention is {self.recipe.model.attention}, which can't keep packed samples apart")
+        else:
+            found.append(f"samples are packed into rows of up to {self.recipe.batch.max_tokens} tokens; attention stays within each sample")
+        return tuple(found)
+
+
+def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:
+    """Load processor and data of a recipe. Raises FoveateError for whatever is missing or not allowed."""
+    functions = user_functions(recipe, allow_code=allow_code)
+    train, held_out = (open_records(recipe, split, functions) for split in ("train", "eval"))
+    config, processor, encoder = load_encoder(recipe)
+    collate = functions.get(recipe.data.collate or "")
+    return Prepared(
+        recipe=recipe,
+        config=config,
+        processor=processor,
+        family=family_of(config),
+        encoder=encoder,
+        train=train,
+        eval=held_out,
+        collate=None if collate is None else BoundCollate(collate, processor),
+    )
+
+
+def open_records(recipe: Recipe, split: Literal["train", "eval"], functions: Mapping[str, Callable[..., Any]]) -> Mixture | None:
+    """The records of a split; None where the recipe has none. Raises DataError."""
+    sections = recipe.data.train if split == "train" else recipe.data.eval
+    return build_mixture(sections, functions=functions, offline=recipe.model.offline) if sections else None
+
+
+def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Encoder | None]:
+    """Configuration, processor and encoder; with a collate function of the user's the processor may be of any kind and there is no encoder.
+
+    Raises ModelError, or TemplateError for a chat template that can't be used.
+    """
+    config = load_config(recipe.model)
+    processor = load_processor(recipe.model, multimodal=recipe.data.collate is None)
+    if recipe.data.collate is not None:
+        if recipe.data.eval and set(recipe.evaluate.metrics) - {"loss"}:
+            raise ModelError("answers can't be generated with data.collate", where="evaluate.metrics", fix="use `metrics: [loss]`")
+        return config, processor, None
+    set_chat_template(processor, recipe.model.chat_template)
+    return config, processor, Encoder(processor, positions=positions_of(config), max_image_pixels=recipe.data.max_image_pixels)
+
+
+def user_functions(recipe: Recipe, *, allow_code: bool) -> dict[str, Callable[..., Any]]:
+    """Every function of the user's that the recipe names, by its spec. Raises FoveateError for one that is not allowed."""
+    specs = [source.adapter for source in (*recipe.data.train, *recipe.data.eval)] + [recipe.data.collate]
+    return {spec: load_function(spec, allow_code=allow_code) for spec in dict.fromkeys(specs) if spec is not None}
+
+
+class BoundCollate:
+    """A user's collate function with the processor that it is given; picklable where both are."""
+
+    def __init__(self, function: Callable[..., Any], processor: ProcessorMixin) -> None:
+        self._function, self._processor = function, processor
+
+    def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+        """Model inputs with labels, [B, T] each."""
+        return self._function(list(conversations), self._processor)

@@ -1,0 +1,105 @@
+"""The final model as a folder that plain transformers (or PEFT) loads, with its processor. Staged and renamed: whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from foveate.dist.mesh import Ranks, on_first
+from foveate.dist.strategy import unwrap
+from foveate.errors import CheckpointError
+from foveate.train.manifest import sync_folder, sync_tree
+from foveate.train.tensors import whole_state
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, ProcessorMixin
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def export_model(
+    model: nn.Module, processor: ProcessorMixin, out_dir: Path, *, base_id: str, ranks: Ranks, base_revision: str | None = None
+) -> Path:
+    """Writes `out_dir`: model, processor, chat template and pixel limits; adapters in PEFT's own format, naming their base model.
+
+    All processes call it (sharded weights are gathered); rank 0 writes. What stood in `out_dir` is replaced at the very end. Raises
+    CheckpointError when it can't be written, or when PEFT left out weights that were trained.
+    """
+    inner = unwrap(model)
+    adapters = is_peft(inner)
+    state = whole_state(model, without_frozen=adapters)
+    stage = out_dir.with_name(f".{out_dir.name}.stage")
+
+    def write() -> None:
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir(parents=True)
+        if adapters:
+            _save_adapters(inner, state, stage, base_id, base_revision)
+        else:
+            _save_weights(inner, state, stage)
+        processor.save_pretrained(stage)
+        sync_tree(stage)
+        _replace(stage, out_dir)
+
+    try:
+        on_first(ranks, write)
+    except OSError as error:
+        on_first(ranks, lambda: shutil.rmtree(stage, ignore_errors=True))
+        fix = "free space or choose another folder, then run again with --resume: only the export is repeated"
+        raise CheckpointError(f"the model can't be written ({error})", where=str(out_dir), fix=fix) from error
+    return out_dir
+
+
+def is_peft(model: nn.Module) -> bool:
+    """True for a model with adapters. PEFT need not be installed for one without."""
+    return any(kind.__module__.startswith("peft.") and kind.__name__ == "PeftModel" for kind in type(model).__mro__)
+
+
+def _save_weights(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None:
+    """Through the model's own save, which knows the names on disk (Qwen2-VL's differ from its modules') and drops tied copies."""
+    owners: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = owners.setdefault(id(parameter), name)
+        if first != name and name in state:
+            state[name] = state[first]  # gathering a sharded tied weight made two copies, which would both be saved
+    model.save_pretrained(folder, state_dict=state)
+
+
+def _save_adapters(model: PeftModel, state: dict[str, Tensor], folder: Path, base_id: str, revision: str | None) -> None:
+    from safetensors import safe_open
+
+    for config in model.peft_config.values():
+        config.base_model_name_or_path, config.revision = base_id, revision
+    # `save_embedding_layers="auto"` would ask the hub whether the base model's vocabulary had another size.
+    model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
+        count = len(list(saved.keys()))
+    if count < len(trained):
+        raise CheckpointError(
+            f"PEFT's format holds {count} of the {len(trained)} trained tensors",
+            where=str(folder),
+            fix="train parts beside the adapters through tuning.also_full, or use tuning.type=full",
+        )
+
+
+def _replace(stage: Path, final: Path) -> None:
+    aside = final.with_name(f".{final.name}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    if final.exists():
+        os.rename(final, aside)
+    os.rename(stage, final)
+    sync_folder(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def base_of(folder: Path) -> str | None:
+    """The base model that an exported folder of adapters needs; None for a folder that holds the whole model."""
+    path = folder / ADAPTER_CONFIG
+    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None

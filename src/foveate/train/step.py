@@ -1,0 +1,128 @@
+"""One optimizer step, exact for every split of its samples over ranks, micro-batches and packed rows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from foveate.batching.loader import StepData, origins_of
+from foveate.dist.mesh import Ranks, all_reduce_sum
+from foveate.dist.strategy import Strategy
+from foveate.errors import FoveateError
+from foveate.model.attention import segments
+from foveate.model.families import Family
+from foveate.model.loss import loss_sum
+from foveate.types import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTotals:
+    """Sums over all ranks."""
+
+    loss: float  # mean over `targets`
+    grad_norm: float
+    targets: int
+    tokens: int
+    samples: int
+    media: int
+    positions: int
+    holes: int  # records that some rank could not use, counted once for each rank that knows
+    stop: bool  # some rank was asked to stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stepper:
+    """What every step needs and none changes."""
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    strategy: Strategy
+    ranks: Ranks
+    family: Family
+    keeps_logits: bool
+    autocast: torch.dtype | None
+    max_grad_norm: float | None
+    seed: int
+
+    def run(self, data: StepData, *, stop: bool = False) -> StepTotals:
+        """Forward, backward, clip, update. Raises FoveateError before the update when the loss or gradient is not finite."""
+        seed_step(self.seed, data.step, self.ranks.rank)
+        counts = [
+            sum(batch.num_targets for batch in data.batches),
+            sum(batch.num_tokens for batch in data.batches),
+            data.samples,
+            data.media,
+            data.positions,
+            len(data.bad),
+            float(stop),
+        ]
+        targets, tokens, samples, media, positions, holes, stops = (int(count) for count in all_reduce_sum(counts))
+        losses = []
+        if targets:
+            for i, batch in enumerate(data.batches):
+                with self.strategy.microbatch(last=i == len(data.batches) - 1):
+                    losses.append(self._backward(batch, targets, data))
+        total = all_reduce_sum([float(torch.stack(losses).double().sum()) if losses else 0.0])[0]
+        norm = self._update(total, data) if targets else 0.0
+        return StepTotals(
+            loss=total / targets if targets else 0.0,
+            grad_norm=norm,
+            targets=targets,
+            tokens=tokens,
+            samples=samples,
+            media=media,
+            positions=positions,
+            holes=holes,
+            stop=stops > 0,
+        )
+
+    def _backward(self, batch: Batch, targets: int, data: StepData) -> torch.Tensor:
+        batch = to_device(batch, self.ranks.device)
+        try:
+            with forward_context(batch, self.family, self.autocast, self.ranks.device):
+                loss = loss_sum(self.model, batch, keeps_logits=self.keeps_logits)
+                self.strategy.backward(loss, targets)
+        except torch.OutOfMemoryError as error:
+            shape = tuple(batch.labels.shape)
+            raise FoveateError(
+                f"out of memory at step {data.step} with a micro-batch of {shape[0]} x {shape[1]} tokens",
+                where=", ".join(map(str, batch.origins[:4])),
+                fix="lower batch.max_tokens, set train.gradient_checkpointing, or lower max_pixels",
+            ) from error
+        return loss.detach()
+
+    def _update(self, total: float, data: StepData) -> float:
+        norm = self.strategy.clip(self.max_grad_norm)
+        if not math.isfinite(total) or not math.isfinite(norm):
+            raise FoveateError(
+                f"loss sum {total} and gradient norm {norm} at step {data.step}; the weights were not updated",
+                where=", ".join(map(str, origins_of(data)[:8])),
+                fix="lower optim.lr, or look at these records with `foveate preview`; the last checkpoint is finite",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch from (seed, step, rank) alone, so that dropout needs no saved state to resume exactly."""
+    torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
+
+
+@contextlib.contextmanager
+def forward_context(batch: Batch, family: Family, autocast: torch.dtype | None, device: torch.device):
+    """Attention by segments and mixed precision, for forward and backward of one micro-batch."""
+    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
+    with segments(batch.segments, blocks), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        yield
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on `device`."""
+    if device.type == "cpu":
+        return batch
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
+    return replace(batch, inputs=moved, labels=batch.labels.to(device, non_blocking=True))

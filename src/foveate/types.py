@@ -1,0 +1,142 @@
+"""The types a record passes through: Row -> Conversation -> Example -> Batch. Each arrow changes the type once.
+
+Torch is imported for annotations only, so that `config`, `report` and the command line stay free of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["system", "user", "assistant", "tool"]
+MediaKind = Literal["image", "audio", "video"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a record came from: names it in every error, ledger line and report."""
+
+    dataset: str = ""  # the source's name in the recipe
+    file: str = ""  # the file as the user knows it
+    row: int = -1  # 0-based record number within the source
+
+    def __str__(self) -> str:
+        return f"{self.file or self.dataset}:{self.row}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A piece of text, exactly as it is to be rendered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A lazy reference to bytes: exactly one of `path` and `data` is set. Only `data/media.py` opens it."""
+
+    path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the path, or the number of embedded bytes."""
+        return str(self.path) if self.path is not None else f"<{len(self.data or b'')} embedded bytes>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image(Media):
+    """A still image; `max_pixels` (height x width) is the recipe's explicit shrinking rule."""
+
+    max_pixels: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio(Media):
+    """A sound; decoded to mono float32 at the rate that the processor wants."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video(Media):
+    """A clip; `num_frames` frames are sampled evenly (the processor's own default when None)."""
+
+    num_frames: int | None = None
+
+
+Part = Text | Image | Audio | Video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn; `train` says whether an assistant turn is trained on (other roles never are)."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    train: bool = True
+
+    @property
+    def text(self) -> str:
+        """The text parts joined, media left out."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def trained(self) -> bool:
+        """True for the turns whose tokens get labels."""
+        return self.role == "assistant" and self.train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A record as every later stage sees it; `answers` holds all accepted answers to the last turn (for metrics)."""
+
+    messages: tuple[Message, ...]
+    origin: Origin = Origin()
+    answers: tuple[str, ...] = ()
+
+    @property
+    def media(self) -> tuple[Image | Audio | Video, ...]:
+        """Every image, sound and clip, in the order of reading."""
+        return tuple(part for message in self.messages for part in message.parts if not isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Length:
+    """What a conversation costs, known from headers alone, exactly."""
+
+    tokens: int  # T, media placeholders expanded
+    kinds: frozenset[str] = frozenset()  # the media kinds present, see MediaKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """One encoded conversation. `labels` are unshifted: labels[t] == input_ids[t] where trained, else -100."""
+
+    input_ids: Tensor  # [T] int64
+    labels: Tensor  # [T] int64
+    position_ids: Tensor | None = None  # [3, T] for mRoPE families, else None: 0..T-1
+    token_inputs: dict[str, Tensor] = field(default_factory=dict)  # name -> [T], e.g. mm_token_type_ids
+    media: dict[str, Tensor] = field(default_factory=dict)  # name -> [items, ...], concatenated along axis 0
+    kinds: frozenset[str] = frozenset()
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """One micro-batch for one rank. Packed: B == 1 and `segments` holds the samples' lengths, summing to T."""
+
+    inputs: dict[str, Tensor]  # keyword arguments of the model's forward
+    labels: Tensor  # [B, T], unshifted
+    num_targets: int  # supervised positions, dummies excluded
+    num_tokens: int  # real tokens, padding and dummies excluded
+    segments: tuple[int, ...] | None = None
+    origins: tuple[Origin, ...] = ()
+
+
+Adapter = Callable[[Row], Conversation]
+Encode = Callable[[Conversation], Example]

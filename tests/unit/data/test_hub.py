@@ -1,0 +1,69 @@
+"""Hub data sets through `datasets`, offline: repository layouts on disk, splits, media left undecoded, and what is said when absent."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from tests.fixtures import schemas
+from tests.unit.data.build import corner_picture, encoded, section
+
+from foveate.data.mixture import build_mixture
+from foveate.data.sources import open_source
+from foveate.errors import DataError
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository as the hub lays it out, and an own cache."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    pictures = [encoded(corner_picture(), "PNG")] * 10
+    schemas.medpix(tmp_path / "repo/data/train-00000-of-00001.parquet", pictures)
+    schemas.medpix(tmp_path / "repo/data/validation-00000-of-00001.parquet", pictures[:4])
+    return tmp_path / "repo"
+
+
+def test_rows_slices_and_undecoded_media(repository):
+    source = open_source(section(hub=repository, split="train[20%:]"))
+    assert len(source) == 8
+    assert source[0]["question"] == "Which plane is shown in image 2?"
+    assert set(source[0]["image_id"]) == {"bytes", "path"} and source[0]["image_id"]["bytes"].startswith(b"\x89PNG")
+    again = pickle.loads(pickle.dumps(source))
+    assert again[7] == source[7] and again.fingerprint() == source.fingerprint()
+    assert source.fingerprint() != open_source(section(hub=repository, split="validation")).fingerprint()
+
+
+def test_columns_map_a_hub_set_of_any_schema(repository):
+    mixture = build_mixture(
+        [section(hub=repository, split="validation", columns={"image": "image_id"})],
+    )
+    conversation = mixture.conversation(1)
+    assert conversation.answers == ("Axial",) and len(conversation.media) == 1
+
+
+def test_several_splits_and_an_unknown_one(repository):
+    with pytest.raises(DataError, match=r"train \(10 rows\), validation \(4 rows\)") as caught:
+        open_source(section(hub=repository))
+    assert caught.value.reason == "bad_split"
+    with pytest.raises(DataError, match="test") as caught:
+        open_source(section(hub=repository, split="test"))
+    assert caught.value.reason == "bad_split"
+
+
+@pytest.mark.parametrize("fields", [{"use": "medpix"}, {"hub": "foveate-nobody/nothing", "revision": "abc123"}])
+def test_offline_and_not_cached_names_the_repository_and_what_to_do(tmp_path, monkeypatch, fields):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    with pytest.raises(DataError) as caught:
+        open_source(section(**fields, split="train"), offline=True)
+    error = caught.value
+    assert error.reason == "hub_offline"
+    assert ("mmoukouba/MedPix-VQA" if "use" in fields else "foveate-nobody/nothing@abc123") in error.where
+    assert "hf download" in error.fix and "path:" in error.fix
+
+
+def test_a_repository_of_scripts_is_refused(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/old.py").write_text("raise SystemExit")
+    with pytest.raises(DataError) as caught:
+        open_source(section(hub=tmp_path / "old", split="train"))
+    assert caught.value.reason in ("hub_failed", "hub_offline", "hub_missing", "bad_split")
