@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from foveate.events import Evaluated, EvalRow, Quarantined, Started, Stepped
+from foveate.events import EvalRow, Evaluated, Quarantined, Started, Stepped
 from foveate.report.log import EvalLog, MetricsLog
 from foveate.report.run_files import ParamFacts, PartFacts, RunFacts, SourceFacts
 from foveate.types import Origin
@@ -151,7 +151,9 @@ def _ledger(run_dir: Path, lines: int) -> None:
     for index in range(lines):
         reason, problem, fix = reasons[index % 3]
         origin = Origin(dataset="handwriting", file="demo/data/train.jsonl", row=411 + 113 * index)
-        written.append(json.dumps(dataclasses.asdict(Quarantined(origin=origin, split="train", reason=reason, problem=problem, fix=fix))) + "\n")
+        written.append(
+            json.dumps(dataclasses.asdict(Quarantined(origin=origin, split="train", reason=reason, problem=problem, fix=fix))) + "\n"
+        )
     (run_dir / "quarantine.jsonl").write_text("".join(written), encoding="utf-8")
 
 

@@ -45,6 +45,12 @@ def dom_after(page: Path, *, width: int = 1280, script: str = "") -> tuple[str, 
         if script:
             opened = Path(folder) / "page.html"
             opened.write_text(page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-        command = [find_chromium(), *_FLAGS, f"--user-data-dir={folder}/profile", f"--window-size={width},1200", "--virtual-time-budget=2000"]
+        command = [
+            find_chromium(),
+            *_FLAGS,
+            f"--user-data-dir={folder}/profile",
+            f"--window-size={width},1200",
+            "--virtual-time-budget=2000",
+        ]
         done = subprocess.run([*command, "--dump-dom", opened.as_uri()], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

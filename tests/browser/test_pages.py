@@ -53,8 +53,8 @@ def preview(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("width", [1280, 500])
 def test_console_is_silent_and_nothing_is_requested(page, width, request):
     path = request.getfixturevalue(page)
-    probe = "document.title = JSON.stringify(performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).map(e => e.name))"
-    dom, console = dom_after(path, width=width, script=probe)
+    loaded = "performance.getEntriesByType('resource').map(entry => entry.name).filter(name => !name.startsWith('data:'))"
+    dom, console = dom_after(path, width=width, script=f"document.title = JSON.stringify({loaded})")
     assert console == []
     assert "<title>[]</title>" in dom
 
@@ -63,7 +63,9 @@ def test_console_is_silent_and_nothing_is_requested(page, width, request):
 @pytest.mark.parametrize("width", [1280, 500])
 def test_nothing_is_wider_than_the_screen(page, width, request):
     dom, _ = dom_after(
-        request.getfixturevalue(page), width=width, script="document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        request.getfixturevalue(page),
+        width=width,
+        script="document.title = document.documentElement.scrollWidth - document.documentElement.clientWidth",
     )
     assert "<title>0</title>" in dom
 
@@ -77,7 +79,8 @@ def test_gallery_filter_and_search(report):
     box.value = 'LARGEST digit'; box.dispatchEvent(new Event('input'));
     const largest = document.querySelectorAll('[data-gallery] > :not([hidden])').length;
     box.value = 'no such text'; box.dispatchEvent(new Event('input'));
-    document.title = [wrong, largest, document.querySelector('[data-none]').hidden, document.querySelector('[data-status]').textContent].join('|');
+    const said = document.querySelector('[data-status]').textContent;
+    document.title = [wrong, largest, document.querySelector('[data-none]').hidden, said].join('|');
     """
     dom, console = dom_after(report, script=script)
     wrong, largest, hidden, status = re.search(r"<title>(.*?)</title>", dom).group(1).split("|")

@@ -70,7 +70,8 @@ def build(family: str, tuning: str) -> tuple[nn.Module, Any]:
         from peft import LoraConfig, get_peft_model
 
         whole = {"smolvlm": ["connector"], "qwen2_5_vl": ["merger"]}[family]
-        model = get_peft_model(model, LoraConfig(r=4, target_modules=".*(text_model|language_model).*(q_proj|v_proj)", modules_to_save=whole))
+        targets = ".*(text_model|language_model).*(q_proj|v_proj)"
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=targets, modules_to_save=whole))
         nn.init.normal_(next(p for name, p in model.named_parameters() if "lora_B" in name), std=0.02)
     return model, processor
 

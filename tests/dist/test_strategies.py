@@ -34,4 +34,5 @@ def assert_same(found: dict, wanted: dict) -> None:
     assert found["steps"] == pytest.approx(wanted["steps"], rel=1e-4)
     assert found["gradients"].keys() == wanted["gradients"].keys()
     for name, gradient in wanted["gradients"].items():
-        np.testing.assert_allclose(found["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * max(np.abs(gradient).max(), 1e-3 * wanted["norm"]))
+        size = max(np.abs(gradient).max(), 1e-3 * wanted["norm"])
+        np.testing.assert_allclose(found["gradients"][name], gradient, rtol=1e-5, atol=1e-5 * size, err_msg=name)

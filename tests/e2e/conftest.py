@@ -88,10 +88,10 @@ def write_set(folder: Path, count: int = 12, name: str = "train.jsonl") -> Path:
     return write_jsonl(folder / name, rows)
 
 
-def write_recipe(folder: Path, model: Path, **sections: object) -> Path:
+def write_recipe(folder: Path, base: Path, **sections: object) -> Path:
     """recipe.yaml in `folder`; JSON is YAML."""
     recipe = {
-        "model": {"id": str(model)},
+        "model": {"id": str(base)},
         "tuning": {"type": "lora", "rank": 4, "parts": ["language"]},
         "data": {"train": [{"path": "train.jsonl"}], "workers": 0},
         "batch": {"size": 4, "max_tokens": 256},

@@ -42,5 +42,5 @@ def test_reading_a_recipe_imports_no_torch(tmp_path: Path):
 
 def test_ruff_is_clean():
     folders = [name for name in ("src", "tests", "demo", "benchmarks") if (ROOT / name).is_dir()]
-    done = run("-m", "ruff", "check", "--no-cache", *folders)
+    done = run("-m", "ruff", "check", "--no-cache", "--output-format", "concise", *folders)
     assert done.returncode == 0, done.stdout + done.stderr

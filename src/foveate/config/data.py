@@ -52,7 +52,8 @@ class DataSection(Section):
     )
     collate: CodePath | None = Field(
         None,
-        description="`file.py:function`: (conversations, processor) -> model inputs with labels; for models outside the Hugging Face contract.",
+        description="`file.py:function`: (conversations, processor) -> model inputs with labels, "
+        "for models outside the Hugging Face contract.",
     )
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that prepare batches ahead; 0 prepares them in the training process."

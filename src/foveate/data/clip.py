@@ -54,8 +54,6 @@ def load_video(video: Video, *, indices: Sequence[int] | None = None) -> tuple[n
     `indices` chooses frames, in ascending order; else `video.num_frames` evenly spread ones, else all. DataError `video_truncated` when
     the file ends before the last one, `video_too_large` when the frames would not fit into 4 GiB.
     """
-    import av
-
     with _container(video) as container:
         info = _info(video, container)
         wanted = list(indices) if indices is not None else even_frames(info.frames, video.num_frames or info.frames)
@@ -70,6 +68,8 @@ def load_video(video: Video, *, indices: Sequence[int] | None = None) -> tuple[n
     missing = [index for index in wanted if index not in found]
     if missing:
         raise _error(video, "truncated", f"it ends before frame {missing[0]} of {info.frames}", "restore the file")
+    import av  # present: the frames were decoded by it
+
     metadata = {
         "total_num_frames": info.frames, "fps": info.fps, "duration": info.duration_s, "frames_indices": wanted,
         "height": info.height, "width": info.width, "video_backend": f"pyav {av.__version__}",
@@ -110,6 +110,8 @@ def _container(video: Video):
 
 
 def _info(video: Video, container) -> VideoInfo:
+    if not len(container.streams):
+        raise _error(video, "corrupt", "it holds no track at all, as when its end is missing", "restore the file")
     if not container.streams.video:
         raise _error(video, "no_stream", "it has no pictures", "use it as audio, or remove the record")
     stream = container.streams.video[0]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed
@@ -46,18 +49,16 @@ def open_hub(repository: str, name: str, *, config: str | None, split: str | Non
     kinds = datasets.exceptions
     where = f"{repository}@{revision}" if revision else repository
     offline = offline or datasets.config.HF_HUB_OFFLINE
-    options = datasets.DownloadConfig(local_files_only=True) if offline else None
     try:
-        loaded = datasets.load_dataset(repository, config, split=split or None, revision=revision, download_config=options)
+        with _network(datasets, offline=offline):
+            loaded = datasets.load_dataset(repository, config, split=split or None, revision=revision)
     except (kinds.DatasetNotFoundError, ConnectionError) as error:
         raise _absent(where, error, offline) from None
     except (FileNotFoundError, kinds.DatasetsError, RuntimeError) as error:
-        raise (
-            _absent(where, error, offline)
-            if offline
-            else DataError(
-                f"can't be loaded: {_first_line(error)}", reason="hub_failed", where=where, fix="check `hub:`, `name:` and `revision:`"
-            )
+        if offline or "on the Hugging Face Hub" in str(error):
+            raise _absent(where, error, offline) from None
+        raise DataError(
+            f"can't be loaded: {_first_line(error)}", reason="hub_failed", where=where, fix="check `hub:`, `name:` and `revision:`"
         ) from None
     except ValueError as error:  # an unknown split or configuration, or nothing in the cache
         if "find cache for" in str(error):
@@ -94,6 +95,19 @@ def _datasets():
     except ImportError:
         raise needs_package("datasets", "hub", "loading a data set from the Hugging Face hub") from None
     return datasets
+
+
+@contextmanager
+def _network(datasets: ModuleType, *, offline: bool) -> Iterator[None]:
+    """Switches the hub off inside the block: `DownloadConfig(local_files_only=True)` alone still asks it for the README."""
+    from huggingface_hub import constants
+
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    try:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = (offline or before[0]), (offline or before[1])
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def _absent(where: str, error: Exception, offline: bool) -> DataError:

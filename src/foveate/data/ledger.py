@@ -64,9 +64,9 @@ class Ledger:
         rest = len(self) - len(lines)
         more = [f"  and {rest:,} more" + (f" in {self._path}" if self._path else "")] if rest > 0 else []
         raise DataError(
-            f"{len(self):,} bad record{'s' if len(self) > 1 else ''}, and `data.max_bad: {self._max_bad}` allows {limit:,}:\n"
-            + "\n".join([*lines, *more]) + "\n",
-            reason="too_many_bad", fix="mend them, or raise `data.max_bad`",
+            f"{len(self):,} bad record{'s' if len(self) > 1 else ''}, and `data.max_bad: {self._max_bad}` allows {limit:,}; "
+            "mend them, or raise it:\n" + "\n".join([*lines, *more]),
+            reason="too_many_bad",
         )  # fmt: skip
 
     def counts(self, split: str | None = None) -> dict[str, int]:

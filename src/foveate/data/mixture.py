@@ -105,7 +105,9 @@ class Mixture:
             conversation = self.adapters[number](source[row])
             conversation = check_conversation(_with_rules(conversation, section))
         except DataError as error:
-            where = error.where if error.where and str(origin) in error.where else " ".join(filter(None, [str(origin), error.where]))
+            # A source's own `file:line:column` says more than the record's number.
+            own = error.where.startswith(origin.file) and error.where != ""
+            where = error.where if own else " ".join(filter(None, [str(origin), error.where]))
             raise DataError(error.problem, reason=error.reason, where=where, fix=error.fix) from error.__cause__
         answers = conversation.answers or (_last_answer(conversation),)
         return replace(conversation, origin=origin, answers=answers)

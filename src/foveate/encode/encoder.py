@@ -19,7 +19,7 @@ from foveate.encode import marks
 from foveate.encode.expand import Expansion
 from foveate.encode.labels import Placement, Unproven, check_rendering, target_tokens, wrap
 from foveate.encode.media import MediaInputs
-from foveate.encode.probe import KINDS, REFUSALS, find_facts, tokenizer_options
+from foveate.encode.probe import BLANK_PARTS, KINDS, REFUSALS, find_facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
 from foveate.encode.template import Renderer, Slot, kind_of, slots_of, to_chat
 from foveate.errors import DataError, FoveateError, ModelError, TemplateError
@@ -114,7 +114,8 @@ class Encoder:
         if missing:
             raise ModelError(f"the processor takes no {', '.join(missing)}", where="processor", fix="use a model for it")
         sizes = [self._expansion.smallest(kind) for kind in KINDS if kind in kinds]
-        text = "".join(self._facts.placeholders[size.kind] for size in sizes) + "."
+        media = tuple(BLANK_PARTS[size.kind] for size in sizes)
+        text = self._shielded(Conversation(messages=(Message(role="user", parts=(*media, Text(text="."))),)), "dummy")
         outputs, heard = self._process(text, self._inputs.blank(sizes), "dummy")
         return self._example(Conversation(messages=()), outputs, heard, [False] * len(heard.ids), kinds=frozenset(kinds))
 
@@ -122,9 +123,13 @@ class Encoder:
         """Text of generated ids, special tokens left out."""
         return self._tap.tokenizer.decode(ids, skip_special_tokens=True)
 
+    def text(self, ids: Sequence[int] | Tensor) -> str:
+        """Exact text of ids, special tokens included."""
+        return self._tap.decode([int(token) for token in ids])
+
     def tokens(self, ids: Sequence[int] | Tensor) -> list[str]:
         """Each token's text by itself, special tokens included."""
-        return [self._tap.decode([int(token)]) for token in ids]
+        return [self.text([token]) for token in ids]
 
     @property
     def pad_id(self) -> int:

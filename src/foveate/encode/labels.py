@@ -108,7 +108,7 @@ def target_tokens(heard: Heard, slots: Sequence[Slot], turns: Turns, tap: Tap, w
             continue
         begin, end = heard.marked.spans[i]
         before, after = neighbours[i]
-        first, behind = _answer_tokens(heard, table, slot, (before, begin, end), turns, where)
+        first, behind = _answer_tokens(heard, table, slot, (before, begin, end), turns, tap, where)
         last = _end_of_turn(heard, table, slot, behind, after, turns)
         if last == behind:
             _check_clean_end(heard, table, end, where)
@@ -170,7 +170,7 @@ class _Offsets:
 
 
 def _answer_tokens(
-    heard: Heard, table: _Offsets, slot: Slot, places: tuple[int, int, int], turns: Turns, where: str
+    heard: Heard, table: _Offsets, slot: Slot, places: tuple[int, int, int], turns: Turns, tap: Tap, where: str
 ) -> tuple[int, int]:
     """(first trained token, token behind the answer's last one)."""
     before, begin, end = places
@@ -182,17 +182,34 @@ def _answer_tokens(
     if entry == len(table.tokens) or table.begins[entry] >= end:
         raise DataError("the tokenizer has no token for the answer", reason="answer_not_encodable", where=where, fix="check its text")
     joined = heard.text[table.begins[entry] : start]
-    if joined and (opened >= 0 or joined.strip()):
-        what = "the generation prompt" if opened >= 0 else "the template's text before the answer"
-        raise TemplateError(
-            f"the tokenizer joins the end of {what} with the answer into one token "
-            f"({_short(heard.text[table.begins[entry] : table.ends[entry]])}), so the model would be asked for what it never learnt",
-            where=where,
-            fix="end the template's text before an answer, and its generation prompt, without white space (`Assistant:`), "
-            "or with a line break or a special token",
-        )
+    if opened < 0 and joined.strip():
+        raise _joined("the template's text before the answer", heard.text[table.begins[entry] : table.ends[entry]], slot, where)
+    if opened >= 0 and (joined or not _asks_alike(heard, table, entry, start, turns, tap)):
+        raise _joined("the generation prompt", heard.text[opened : table.ends[entry]], slot, where)
     behind = table.first_from(end)
     return table.tokens[entry], table.tokens[behind - 1] + 1
+
+
+def _asks_alike(heard: Heard, table: _Offsets, entry: int, start: int, turns: Turns, tap: Tap) -> bool:
+    """Whether text that ends at `start`, as a prompt does, has the same tokens there as the conversation.
+
+    A tokenizer works on what follows a special token by itself, so the text from the last one on is enough.
+    """
+    first = table.tokens[entry]
+    wall = next((i for i in range(entry - 1, -1, -1) if heard.ids[table.tokens[i]] in turns.special_ids), 0)
+    return tap.ids_of(heard.text[table.begins[wall] : start]) == heard.ids[table.tokens[wall] : first]
+
+
+def _joined(what: str, text: str, slot: Slot, where: str) -> TemplateError | DataError:
+    problem = f"the tokenizer joins the end of {what} with the answer ({_short(text)}): the model would be asked for what it never learnt"
+    if slot.text != slot.text.lstrip():
+        return DataError(problem, reason="answer_joins_prompt", where=where, fix="remove the white space at the answer's beginning")
+    return TemplateError(
+        problem,
+        where=where,
+        fix="end what stands before an answer, and the generation prompt, without white space (`Assistant:`), with one line break, "
+        "or with a special token",
+    )
 
 
 def _end_of_turn(heard: Heard, table: _Offsets, slot: Slot, behind: int, after: int, turns: Turns) -> int:

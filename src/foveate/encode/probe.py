@@ -17,7 +17,7 @@ from foveate.types import Audio, Conversation, Image, Media, MediaKind, Message,
 KINDS: tuple[MediaKind, ...] = ("image", "audio", "video")
 # What processors raise on input that they can't use.
 REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, NotImplementedError)
-_PARTS: dict[MediaKind, Media] = {"image": Image(data=b""), "audio": Audio(data=b""), "video": Video(data=b"")}
+BLANK_PARTS: dict[MediaKind, Media] = {"image": Image(data=b""), "audio": Audio(data=b""), "video": Video(data=b"")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def _placeholder(tap: Tap, render: Renderer, inputs: MediaInputs, form: Form, ki
     if form == "strings":
         candidates: Iterable[str] = [named] if isinstance(named, str) else []
     else:
-        part = _PARTS[kind]
+        part = BLANK_PARTS[kind]
         try:
             once, twice = (
                 render(to_chat(Conversation(messages=(Message(role="user", parts=(part,) * n + (Text(text="see"),)),)), form=form))
@@ -119,7 +119,7 @@ class _Talk:
 
     def chat(self, *roles: Role, generation: bool = False) -> marks.Marked:
         """Turns of these roles, each saying one word. Raises TemplateError if they don't come out whole."""
-        opening = () if self.opener is None else (_PARTS[self.opener],)
+        opening = () if self.opener is None else (BLANK_PARTS[self.opener],)
         messages = tuple(Message(role=role, parts=(*(() if i else opening), Text(text=f"word{i}"))) for i, role in enumerate(roles))
         slots = slots_of(Conversation(messages=messages))
         texts = [slot.text for slot in slots]
@@ -131,6 +131,10 @@ class _Talk:
             raise TemplateError(str(problem), where="chat template", fix="override it with `model.chat_template`") from problem
         self.seen.append(plain)
         return marked
+
+    def opened_by(self, kind: MediaKind | None) -> _Talk:
+        """The same, with a medium before the first word."""
+        return _Talk(self._render, self.form, kind, self._placeholders)
 
     def _write(self, messages: tuple[Message, ...], texts: list[str], generation: bool) -> str:
         chat = to_chat(Conversation(messages=messages), form=self.form, texts=texts, placeholders=self._placeholders)
@@ -162,7 +166,9 @@ def _turns(tap: Tap, talk: _Talk) -> tuple[Turns, list[str], bool]:
                 f"the chat template's generation prompt ({asked.clean[asked.spans[0][1] :]!r}) differs from how it opens an answer in a "
                 f"conversation ({whole.clean[whole.spans[0][1] : begin]!r}); answers are generated with the former"
             )
-    longer = _try(talk, "user", "assistant", "user", "assistant")
+    longer, asked = _try(talk, "user", "assistant", "user", "assistant"), _try(talk, "user", "assistant", "user", generation=True)
+    if opening and longer is not None and asked is not None and not longer.clean.startswith(asked.clean):
+        notes.append("the chat template renders earlier turns differently in a prompt than in a whole conversation of several turns")
     if longer is not None and _first_special(tap, longer.clean, longer.spans[1][1], longer.spans[2][0]) not in end_ids:
         notes.append("the chat template ends only the last turn with an end-of-turn token; earlier answers are trained without one")
     return Turns(opening=opening, end_ids=end_ids, special_ids=tap.special_ids), notes, cut_prompt
@@ -171,7 +177,7 @@ def _turns(tap: Tap, talk: _Talk) -> tuple[Turns, list[str], bool]:
 def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: _Talk, placeholders: dict[str, str]) -> bool:
     """Whether a prompt is still the beginning of the whole conversation once the processor had both in hand."""
     kind = talk.opener or next(iter(placeholders), None)
-    seen = _Talk(talk._render, talk.form, kind, placeholders)
+    seen = talk.opened_by(kind)
     asked, whole = seen.chat("user", generation=True), seen.chat("user", "assistant")
     expanded = []
     for text in (asked.clean, whole.clean):

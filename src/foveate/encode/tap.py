@@ -54,6 +54,7 @@ class Tap:
         self.special_ids = frozenset(token for token, entry in added.items() if entry.special)
         self.special = {str(entry): token for token, entry in added.items() if entry.special}
         self.tokenizer.foveate_special = self.special_ids
+        self._ids_of: dict[str, list[int]] = {}
         self.processor = copy.copy(processor)
         self.processor.tokenizer = self.tokenizer
 
@@ -75,6 +76,15 @@ class Tap:
         with self.listen() as heard:
             self.tokenizer([text], **options)
         return heard[0]
+
+    def ids_of(self, text: str) -> list[int]:
+        """Ids of a piece of text by itself; short ones, which repeat from turn to turn, are remembered."""
+        found = self._ids_of.get(text)
+        if found is None:
+            found = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(text) < 200 and len(self._ids_of) < 10_000:
+                self._ids_of[text] = found
+        return found
 
     def decode(self, ids: list[int]) -> str:
         """Exact text of token ids, special tokens included."""

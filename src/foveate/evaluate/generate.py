@@ -113,7 +113,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _media_of(prompt: dict[str, Tensor]) -> Example:
     ids = prompt["input_ids"][0]
-    return Example(input_ids=ids, labels=ids, media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)})
+    return Example(
+        input_ids=ids, labels=ids, media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)}
+    )
 
 
 def _pad_left(row: Tensor, length: int, value: int) -> Tensor:

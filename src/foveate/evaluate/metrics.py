@@ -33,7 +33,7 @@ def _missing_one(word: str) -> list[str]:
 _CONTRACTIONS = {short: word for word in _CONTRACTED for short in _missing_one(word)}
 _NUMBERS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())} | {"none": "0"}
 _ARTICLES = frozenset({"a", "an", "the"})
-_VQA_PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+_VQA_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_COMMA = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 

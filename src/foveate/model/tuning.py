@@ -58,17 +58,19 @@ def checkpoint_activations(model: nn.Module) -> int:
 
 
 def freeze_towers(model: nn.Module) -> list[str]:
-    """Run encoders that are frozen as a whole without recording gradients; returns their names.
+    """Run encoders without recording gradients where nothing in any of them is trained; returns their names.
 
-    The choice is made anew at each forward, so unfreezing a tower later is safe.
+    With one trained parameter in a tower, gradients may have to pass through its frozen modules, so it is left alone. The
+    choice is made anew at each forward, so unfreezing a tower later is safe.
     """
     parts, towers = part_of(model), []
-    for name, module in model.named_modules():
-        inside = [part for full, part in parts.items() if full.startswith(name + ".")]
-        if name and inside and all(part == "vision" for part in inside) and not any(name.startswith(tower + ".") for tower in towers):
-            if not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-                towers.append(name)
-                module.forward = _without_gradients(module, module.forward)
+    trained = {part for name, part in parts.items() if model.get_parameter(name).requires_grad}
+    for name, module in model.named_modules() if "vision" not in trained else ():
+        inside = {part for full, part in parts.items() if name and full.startswith(name + ".")}
+        covered = "vision" in inside and inside <= {"vision", "projector"} - trained
+        if covered and not isinstance(module, (nn.ModuleList, nn.ModuleDict)) and not any(name.startswith(f"{tower}.") for tower in towers):
+            towers.append(name)
+            module.forward = _without_gradients(module, module.forward)
     return towers
 
 

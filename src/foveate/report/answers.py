@@ -165,7 +165,9 @@ def by_question(metric: str, before: EvalFile | None, after: EvalFile | None) ->
         share = sum(new[index] for index in indices) / len(indices)
         known = [old[index] for index in indices if index in old]
         earlier = metric_value(metric, sum(known) / len(known)) if known else "–"
-        lines.append(QuestionLine(question=question, rows=len(indices), before=earlier, after=metric_value(metric, share), after_share=share))
+        lines.append(
+            QuestionLine(question=question, rows=len(indices), before=earlier, after=metric_value(metric, share), after_share=share)
+        )
     return lines
 
 

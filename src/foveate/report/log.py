@@ -76,7 +76,13 @@ class ProgressLine:
         resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else f"{count(event.total_steps)} steps"
         self._print(f"training: {resumed}, kept in {event.run_dir}")
         if self._console.is_terminal:
-            columns = (TextColumn("[bold]step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("[bold]step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=self._console)
             self._task = self._bar.add_task("train", total=event.total_steps, completed=event.step, speed="")
             self._bar.start()
@@ -164,7 +170,13 @@ class MetricsLog:
             case Stepped():
                 self._append(step_line(event))
             case Evaluated():
-                line = {"event": "eval", "step": event.step, "stage": event.stage, "metrics": event.metrics, "time_s": round(event.time_s, 4)}
+                line = {
+                    "event": "eval",
+                    "step": event.step,
+                    "stage": event.stage,
+                    "metrics": event.metrics,
+                    "time_s": round(event.time_s, 4),
+                }
                 self._append(line)
 
     def truncate(self, step: int) -> None:

@@ -70,7 +70,9 @@ def line_chart(chart: Chart, *, width: int = 360, height: int = 220) -> str:
     frame = _frame(chart, width, height)
     summary = f"{chart.title}. " + "; ".join(_summary(series, chart.form) for series in chart.drawn)
     body = [_grid(chart, frame)]
-    body += [_line(series, frame, index) if series.style == "line" else _dots(series, frame, index) for index, series in enumerate(chart.drawn)]
+    body += [
+        _line(series, frame, index) if series.style == "line" else _dots(series, frame, index) for index, series in enumerate(chart.drawn)
+    ]
     body.append(_hover(chart, frame))
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(summary)}" data-top="{_TOP}" '
@@ -148,8 +150,12 @@ def _grid(chart: Chart, frame: _Frame) -> str:
             parts.append(f'<text class="tick" x="{frame.x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{number(value)}</text>')
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (_TOP + bottom) / 2
-    parts.append(f'<text class="label" x="{(_LEFT + right) / 2:.0f}" y="{frame.height - 6}" text-anchor="middle">{escape(chart.x_label)}</text>')
-    parts.append(f'<text class="label" transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(chart.y_label)}</text>')
+    parts.append(
+        f'<text class="label" x="{(_LEFT + right) / 2:.0f}" y="{frame.height - 6}" text-anchor="middle">{escape(chart.x_label)}</text>'
+    )
+    parts.append(
+        f'<text class="label" transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(chart.y_label)}</text>'
+    )
     return "".join(parts)
 
 

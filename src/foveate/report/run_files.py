@@ -1,11 +1,11 @@
 """The files of a run folder that the report reads. Writer and reader share these types, so they can't drift apart.
 
-    run.json           RunFacts
-    recipe.yaml        the effective recipe
-    metrics.jsonl      one line for each step and evaluation (report/log.py)
-    quarantine.jsonl   the ledger: one line for each record that was not used
-    eval/*.json        EvalFile: before.json, step-000100.json, after.json
-    eval/media/        thumbnails that the rows of eval/*.json name, relative to the run folder
+run.json           RunFacts
+recipe.yaml        the effective recipe
+metrics.jsonl      one line for each step and evaluation (report/log.py)
+quarantine.jsonl   the ledger: one line for each record that was not used
+eval/*.json        EvalFile: before.json, step-000100.json, after.json
+eval/media/        thumbnails that the rows of eval/*.json name, relative to the run folder
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
-            raise FoveateError(f"not JSON: {error.msg}", where=f"{path}:{number}", fix="the file was changed by hand; restore it") from error
+            raise FoveateError(
+                f"not JSON: {error.msg}", where=f"{path}:{number}", fix="the file was changed by hand; restore it"
+            ) from error
     return found
 
 

@@ -77,7 +77,9 @@ def _page(run_dir: Path, facts: RunFacts, lines: Sequence[dict[str, Any]], evals
         "gallery_note": _gallery_note(len(cards), after or before),
         "ledger": ledger[:_LEDGER_LINES],
         "ledger_rest": max(0, len(ledger) - _LEDGER_LINES),
-        "snippet": highlight(snippet(facts, run_dir), "python") if facts.checkpoint else "",
+        "snippet": highlight(snippet(facts, run_dir, *[card.question for card in cards[:1] if card.question]), "python")
+        if facts.checkpoint
+        else "",
         "recipe": [Markup(line) for line in highlight(recipe_text, "yaml").rstrip("\n").split("\n")] if recipe_text else [],
         "environment": _environment(facts),
     }
@@ -96,7 +98,9 @@ def _recipe(text: str) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(text) if text else None
     except YAMLError as error:
-        raise FoveateError(f"not YAML: {error}", where="recipe.yaml", fix="the run's recipe.yaml was changed by hand; restore it") from error
+        raise FoveateError(
+            f"not YAML: {error}", where="recipe.yaml", fix="the run's recipe.yaml was changed by hand; restore it"
+        ) from error
     return values if isinstance(values, dict) else {}
 
 
@@ -155,26 +159,37 @@ def _ledger_line(line: dict[str, Any]) -> LedgerLine:
     return LedgerLine(origin=where, reason=line.get("reason", ""), problem=line.get("problem", ""), fix=line.get("fix", ""))
 
 
-def snippet(facts: RunFacts, run_dir: Path) -> str:
-    """Code that loads the final model with transformers (and peft where it holds adapters), and needs nothing else."""
+def snippet(facts: RunFacts, run_dir: Path, question: str = "What is in the picture?") -> str:
+    """Code that loads the final model with transformers (and peft where it holds adapters) and asks it about an image."""
     folder, auto = json.dumps(facts.checkpoint), facts.auto_class
-    lines = [f"from transformers import {auto}, AutoProcessor"]
     adapter = next((path for path in (Path(facts.checkpoint), run_dir / "model") if (path / "adapter_config.json").is_file()), None)
-    lora = facts.params is not None and any(part.how == "lora" for part in facts.params.table)
-    if adapter is not None or lora:
+    lora = adapter is not None or (facts.params is not None and any(part.how == "lora" for part in facts.params.table))
+    asks = auto == "AutoModelForImageTextToText"
+    lines = ["from peft import PeftModel"] if lora else []
+    lines += ["from PIL import Image"] if asks else []
+    lines += [f"from transformers import {auto}, AutoProcessor", "", f"processor = AutoProcessor.from_pretrained({folder})"]
+    if lora:
         # peft's own record of the base wins: it is a path or id that from_pretrained takes.
         saved = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")) if adapter else {}
         base = json.dumps(saved.get("base_model_name_or_path") or facts.base_model)
-        lines += [
-            "from peft import PeftModel",
-            "",
-            f"processor = AutoProcessor.from_pretrained({folder})",
-            f"base = {auto}.from_pretrained({base})",
-            f"model = PeftModel.from_pretrained(base, {folder})",
-        ]
+        lines += [f"base = {auto}.from_pretrained({base})", f"model = PeftModel.from_pretrained(base, {folder})"]
     else:
-        lines += ["", f"processor = AutoProcessor.from_pretrained({folder})", f"model = {auto}.from_pretrained({folder})"]
-    return "\n".join(lines) + "\n"
+        lines += [f"model = {auto}.from_pretrained({folder})"]
+    return "\n".join(lines + (_asking(question) if asks else [])) + "\n"
+
+
+def _asking(question: str) -> list[str]:
+    return [
+        "",
+        f"question = {json.dumps(question, ensure_ascii=False)}",
+        'content = [{"type": "image", "image": Image.open("photo.jpg")}, {"type": "text", "text": question}]',
+        "inputs = processor.apply_chat_template(",
+        '    [{"role": "user", "content": content}],',
+        '    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",',
+        ")",
+        "output = model.generate(**inputs, max_new_tokens=64)",
+        'print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+    ]
 
 
 def _environment(facts: RunFacts) -> list[tuple[str, str]]:

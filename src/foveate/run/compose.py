@@ -130,7 +130,7 @@ def finish(session: Session, run: Run) -> None:
     if recipe.data.eval:
         run.emit(run.evaluate("after"))
     export_model(
-        session.model, session.prepared.processor, model_dir, base_id=resolve_id(recipe.model), revision=recipe.model.revision, ranks=session.ranks
+        session.model, session.prepared.processor, model_dir, base_id=resolve_id(recipe.model), base_revision=recipe.model.revision, ranks=session.ranks
     )
     run.emit(Saved(step=run.step, path=model_dir, kind="model"))
 

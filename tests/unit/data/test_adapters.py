@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
-from tests.unit.data.build import corner_picture, encoded, jsonl, section
 
 from foveate.data.adapters import find_adapter
 from foveate.data.sources import open_source
 from foveate.errors import DataError
 from foveate.types import Audio, Image, Text, Video
+from tests.unit.data.build import corner_picture, encoded, jsonl, section
 
 PNG = encoded(corner_picture(), "PNG")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.unit.data.build import clip, m4a, sound
 
 from foveate.data import clip as module
 from foveate.data.media import even_frames, load_video, video_info
 from foveate.errors import DataError
 from foveate.types import Video
+from tests.unit.data.build import clip, m4a, sound
 
 
 def greys(frames: np.ndarray) -> list[int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
-from tests.fixtures import schemas
-from tests.unit.data.build import corner_picture, encoded, section
 
 from foveate.data.mixture import build_mixture
 from foveate.data.sources import open_source
 from foveate.errors import DataError
+from tests.fixtures import schemas
+from tests.unit.data.build import corner_picture, encoded, section
 
 
 @pytest.fixture
@@ -67,3 +70,33 @@ def test_a_repository_of_scripts_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         open_source(section(hub=tmp_path / "old", split="train"))
     assert caught.value.reason in ("hub_failed", "hub_offline", "hub_missing", "bad_split")
+
+
+OFFLINE = """
+import http.server, os, sys, threading
+asked = []
+class Hub(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+    do_HEAD = do_POST = do_GET
+    def log_message(self, *about): pass
+hub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+threading.Thread(target=hub.serve_forever, daemon=True).start()
+os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": sys.argv[1], "HF_HUB_DISABLE_TELEMETRY": "1"}
+from foveate.config.data import SourceSection
+from foveate.data.sources import open_source
+from foveate.errors import DataError
+for offline in (True, False):
+    try:
+        open_source(SourceSection(use="medpix", split="train"), offline=offline)
+    except DataError as error:
+        print(error.reason, len(asked) > 0)
+"""
+
+
+def test_offline_asks_no_hub_although_there_is_one(tmp_path):
+    plain = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_ENDPOINT")}
+    done = subprocess.run([sys.executable, "-c", OFFLINE, str(tmp_path)], env=plain, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["hub_offline False", "hub_missing True"], done.stderr

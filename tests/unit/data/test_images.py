@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps
-from tests.unit.data.build import LIMIT, corner_picture, encoded, noise_picture
 
 from foveate.data.media import has_wrong_suffix, image_size, open_image
 from foveate.errors import DataError
 from foveate.types import Image
+from tests.unit.data.build import LIMIT, corner_picture, encoded, noise_picture
 
 FORMS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 

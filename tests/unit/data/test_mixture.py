@@ -6,11 +6,11 @@ import pickle
 from collections import Counter
 
 import pytest
-from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 
 from foveate.data.mixture import build_mixture, check_conversation, weigh
 from foveate.errors import DataError
 from foveate.types import Conversation, Image, Message, Text
+from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 
 
 def turn(role: str, *parts, train: bool = True) -> Message:
@@ -34,7 +34,9 @@ def test_weights_give_full_copies_and_a_fixed_part(weight, count):
 
 def test_a_part_is_spread_over_the_source_and_depends_on_the_name():
     rows = sorted(weigh(1000, 0.1, "a").row(place) for place in range(100))
-    assert max(b - a for a, b in zip(rows, rows[1:], strict=False)) < 30
+    assert max(b - a for a, b in zip(rows, rows[1:], strict=False)) < 60
+    odd = sum(row % 2 for row in rows)
+    assert odd == 50  # questions that come by turns are both taken
     assert rows != sorted(weigh(1000, 0.1, "b").row(place) for place in range(100))
 
 
@@ -56,7 +58,7 @@ def test_places_sources_origins_and_counts(tmp_path):
     counts = rows_of(mixture)
     assert sum(count for (number, _), count in counts.items() if number == 0) == 10
     assert {mixture.locate(index) for index in mixture.distinct()} == set(counts)
-    assert mixture.conversation(0).origin == mixture.conversation(4).origin == mixture.origin(8)
+    assert mixture.conversation(0).origin == mixture.conversation(4).origin
     assert mixture.conversation(14).origin.file.endswith("c.jsonl") and mixture.conversation(14).origin.row == 1
     for index in (-1, 15):
         with pytest.raises(IndexError):
@@ -126,7 +128,7 @@ def test_every_error_names_file_and_row(tmp_path):
     assert caught.value.where == f"{path}:2" and caught.value.reason == "empty_answer"
     with pytest.raises(DataError) as caught:
         mixture.conversation(3)
-    assert f"{path}:3" in caught.value.where and f"{path}:4:2" in caught.value.where  # record 3 is line 4
+    assert caught.value.where == f"{path}:4:2"  # record 3 is line 4
 
 
 def test_it_is_the_same_after_pickling_and_each_time(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.fixtures import schemas
-from tests.unit.data.build import LIMIT, corner_picture, encoded, section, sound
 
 from foveate.data.adapters.named import NAMED, named_set
 from foveate.data.media import load_audio, open_image
 from foveate.data.mixture import build_mixture
 from foveate.errors import DataError
+from tests.fixtures import schemas
+from tests.unit.data.build import LIMIT, corner_picture, encoded, section, sound
 
 PICTURES = [encoded(corner_picture(), "JPEG"), encoded(corner_picture(20, 10), "PNG")]
 

@@ -6,12 +6,12 @@ import io
 
 import numpy as np
 import pytest
-from tests.unit.data.build import clip, m4a, sound, tone
 
 from foveate.data.media import audio_samples, load_audio
 from foveate.data.sound import MAX_SOUND_S
 from foveate.errors import DataError
 from foveate.types import Audio
+from tests.unit.data.build import clip, m4a, sound, tone
 
 FORMS = [
     ("WAV", {}), ("WAV", {"subtype": "FLOAT"}), ("WAV", {"subtype": "PCM_24"}), ("FLAC", {}), ("OGG", {"subtype": "VORBIS"}),

@@ -8,11 +8,11 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 
 from foveate.data.slices import parse_split
 from foveate.data.sources import open_source
 from foveate.errors import DataError
+from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 
 
 def questions(source) -> list[str]:

@@ -118,3 +118,21 @@ def test_an_unfrozen_tower_gets_gradients_again():
     assert not tower(pixels).last_hidden_state.requires_grad
     tower.get_parameter("post_layernorm.weight").requires_grad_(True)
     assert tower(pixels).last_hidden_state.requires_grad
+
+
+@pytest.mark.parametrize("name", ["smolvlm", "qwen2_5_vl"])
+def test_a_tower_with_adapters_passes_gradients_through_its_frozen_modules(name):
+    model, _ = families.build(name)
+    tuned, _ = apply_tuning(model, TuningSection(parts=["vision", "language"], rank=2), seed=0)
+    assert freeze_towers(tuned) == []
+
+
+def test_a_trained_projector_inside_a_frozen_tower_gets_gradients():
+    model, _ = families.build("qwen2_5_vl")
+    apply_tuning(model, TuningSection(type="full", parts=["projector"]), seed=0)
+    names = freeze_towers(model)
+    assert "model.visual.patch_embed" in names
+    assert not any("merger" in name for name in names)
+    merged = model.model.visual(torch.randn(16, 3 * 2 * 14 * 14), grid_thw=torch.tensor([[1, 4, 4]])).pooler_output
+    merged.sum().backward()
+    assert model.get_parameter("model.visual.merger.mlp.0.weight").grad is not None

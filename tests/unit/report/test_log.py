@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foveate.events import Evaluated, EvalRow, Finished, Quarantined, Saved, Started, Stepped
+from foveate.events import EvalRow, Evaluated, Finished, Quarantined, Saved, Started, Stepped
 from foveate.report.log import EvalLog, MetricsLog, ProgressLine, summary_lines
 from foveate.report.run_files import read_lines
 from foveate.report.run_page import write_report
@@ -68,7 +68,11 @@ def test_events_are_told_in_words():
 def test_only_the_first_bad_records_are_printed():
     line, stream = plain()
     for row in range(9):
-        line(Quarantined(origin=Origin(file="a.jsonl", row=row), split="train", reason="image_missing", problem="no file", fix="put it there"))
+        line(
+            Quarantined(
+                origin=Origin(file="a.jsonl", row=row), split="train", reason="image_missing", problem="no file", fix="put it there"
+            )
+        )
     text = stream.getvalue().splitlines()
     assert text[0] == "quarantined a.jsonl:0: no file [image_missing]; put it there"
     assert len(text) == 4 and "quarantine.jsonl" in text[3]
@@ -91,7 +95,9 @@ def test_metrics_are_equal_but_for_times(tmp_path):
         log(dataclasses.replace(step(1), time_s=seconds))
         log(evaluated("after", 1))
     times = {"time_s", "data_wait_s", "tokens_per_s"}
-    first, second = ([{k: v for k, v in line.items() if k not in times} for line in read_lines(tmp_path / r / "metrics.jsonl")] for r in "ab")
+    first, second = (
+        [{k: v for k, v in line.items() if k not in times} for line in read_lines(tmp_path / r / "metrics.jsonl")] for r in "ab"
+    )
     assert first == second
     assert list(read_lines(tmp_path / "a" / "metrics.jsonl")[0])[-3:] == ["time_s", "data_wait_s", "tokens_per_s"]
 
@@ -106,7 +112,13 @@ def test_resume_drops_what_lies_beyond_the_step(tmp_path):
         file.write('{"event": "step", "st')  # killed in the middle of a line
     log(Started(run_dir=tmp_path, step=3, total_steps=9))
     log(step(4, loss=0.25))
-    assert [(line["event"], line["step"]) for line in read_lines(log.path)] == [("eval", 0), ("step", 1), ("step", 2), ("step", 3), ("step", 4)]
+    assert [(line["event"], line["step"]) for line in read_lines(log.path)] == [
+        ("eval", 0),
+        ("step", 1),
+        ("step", 2),
+        ("step", 3),
+        ("step", 4),
+    ]
     log(Started(run_dir=tmp_path, step=0, total_steps=9))
     assert read_lines(log.path) == []
 
@@ -116,7 +128,12 @@ def test_eval_files(tmp_path):
     log(Started(run_dir=tmp_path, step=0, total_steps=9))
     for event in (evaluated("before", 0), evaluated("during", 3), evaluated("during", 6), evaluated("after", 9)):
         log(event)
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["after.json", "before.json", "step-000003.json", "step-000006.json"]
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+        "after.json",
+        "before.json",
+        "step-000003.json",
+        "step-000006.json",
+    ]
     assert json.loads((tmp_path / "eval" / "after.json").read_text())["rows"][0]["origin"]["file"] == "a.jsonl"
     log(Started(run_dir=tmp_path, step=3, total_steps=9))
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["before.json", "step-000003.json"]

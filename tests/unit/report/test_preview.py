@@ -23,7 +23,12 @@ def spans(html: str) -> list[tuple[str, str]]:
 
 
 def test_pieces_are_shown_in_order(tmp_path):
-    pieces = (Piece(text="<s>", kind="special"), Piece(text="<image>", kind="media", count=64), Piece(text=" a\n"), Piece(text="b", trained=True))
+    pieces = (
+        Piece(text="<s>", kind="special"),
+        Piece(text="<image>", kind="media", count=64),
+        Piece(text=" a\n"),
+        Piece(text="b", trained=True),
+    )
     html = write_preview([sample(*pieces)], tmp_path / "out" / "preview.html").read_text(encoding="utf-8")
     assert spans(html) == [("t special", "&lt;s&gt;"), ("chip accent", "&lt;image&gt; ×64"), ("t", " a↵\n"), ("t on", "b")]
     assert "<b>67</b> tokens · <b>1</b> trained · <b>64</b> media" in html

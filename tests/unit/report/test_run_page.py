@@ -74,7 +74,15 @@ def test_page_is_whole_and_self_contained(run):
 def test_page_says_what_the_run_says(run):
     html = write_report(run).read_text(encoding="utf-8")
     exact = read_evals(run)[-1].metrics["exact_match"]
-    for text in ("handwriting_lora", f"{100 * exact:.1f}%", "on 240 held-out answers", "9,837", "image_truncated", "3 min 18 s", "LoRA, rank 16"):
+    for text in (
+        "handwriting_lora",
+        f"{100 * exact:.1f}%",
+        "on 240 held-out answers",
+        "9,837",
+        "image_truncated",
+        "3 min 18 s",
+        "LoRA, rank 16",
+    ):
         assert text in html
     assert "attention: segments, because the family packs and the device is a CPU" in html
     code = unescape(re.sub(r"<[^>]+>", "", html))
@@ -84,12 +92,16 @@ def test_page_says_what_the_run_says(run):
 def test_hostile_text_stays_text(tmp_path):
     run = write_run(tmp_path, steps=3, rows=2, media=0)
     evil = "</dd><script>alert(1)</script>{{ 7*7 }}<img src=http://x/y.png>"
-    rows = (EvalRow(index=0, origin=Origin(file=evil, row=0), question=evil, expected=(evil,), prediction=evil, scores={"exact_match": 1.0}),)
+    rows = (
+        EvalRow(index=0, origin=Origin(file=evil, row=0), question=evil, expected=(evil,), prediction=evil, scores={"exact_match": 1.0}),
+    )
     EvalFile(step=3, stage="after", metrics={"exact_match": 1.0}, rows=rows).write(run)
     facts = dataclasses.replace(RunFacts.read_from(run), recipe_name=evil, command=evil, notes=(evil,), checkpoint=evil, reasons={evil: 1})
     facts.write(run)
     (run / "recipe.yaml").write_text(f"a: '{evil}'\n", encoding="utf-8")
-    (run / "quarantine.jsonl").write_text(json.dumps({"origin": {"file": evil, "row": 1}, "reason": evil, "problem": evil, "fix": evil}) + "\n")
+    (run / "quarantine.jsonl").write_text(
+        json.dumps({"origin": {"file": evil, "row": 1}, "reason": evil, "problem": evil, "fix": evil}) + "\n"
+    )
     path = write_report(run)
     html = path.read_text(encoding="utf-8")
     assert html.count("<script>") == 2 and "49" not in re.findall(r"<h3>.*?</h3>", html)[0]
@@ -148,7 +160,7 @@ def test_snippet_follows_what_was_saved(tmp_path):
     assert "peft" not in snippet(facts, tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/models/base"}')
     code = snippet(facts, tmp_path)
-    assert "PeftModel.from_pretrained(base, " in code and '"/models/base"' in code
+    assert "PeftModel.from_pretrained(base, " in code and "photo.jpg" in code and '"/models/base"' in code
     compile(code, "snippet", "exec")
 
 
