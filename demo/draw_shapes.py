@@ -169,9 +169,10 @@ def _ask_objects(rng: random.Random, things: list[Thing]) -> list[Asked]:
 
 
 def draw_scene(rng: random.Random) -> tuple[Image.Image, list[Asked]]:
-    """One image and everything that can be asked about it, in random order."""
+    """One image with the question about all of it and three others, in random order."""
     scene = rng.choice((printed_form, printed_form, objects, printed_words))
-    image, asked = scene(rng)
+    image, (whole, *others) = scene(rng)
+    asked = [whole, *rng.sample(others, min(3, len(others)))]
     rng.shuffle(asked)
     return image, asked
 
@@ -186,7 +187,7 @@ def build(out: Path, train: int, held_out: int, seed: int) -> None:
                 image, asked = draw_scene(rng)
                 picture = f"images/{split}_{index:05d}.png"
                 image.save(out / picture, compress_level=1)
-                rows = [as_messages(picture, asked[:5])]
+                rows = [as_messages(picture, asked)]
                 if split == "eval":
                     rows = [{"image": picture, "question": a.question, "answer": a.answer, "kind": a.kind} for a in asked[:2]]
                 lines.writelines(json.dumps(row) + "\n" for row in rows)

@@ -146,12 +146,13 @@ def save_and_go_on(ranks: Ranks, family: str, cases: list[tuple[str, str]], root
     return results
 
 
-def resume_and_go_on(ranks: Ranks, family: str, cases: list[tuple[str, str, str]], root: Path) -> dict:
-    """For each (tuning, strategy, strategy that saved): resumes and makes the same two steps, in a process that had other values before."""
+def resume_and_go_on(ranks: Ranks, family: str, cases: list[tuple[str, str, str]], root: Path, stale: bool = True) -> dict:
+    """For each (tuning, strategy, strategy that saved): resumes and makes the same two steps; with `stale`, over values of another step."""
     results = {}
     for tuning, name, saved_by in cases:
         model, optimizer, strategy, processor = start(family, tuning, name, ranks)
-        train_step(model, strategy, optimizer, micro_batches(processor, 7, ranks))
+        if stale:
+            train_step(model, strategy, optimizer, micro_batches(processor, 7, ranks))
         loaded = load_checkpoint(root / f"{tuning}-{saved_by}", RunState(step=0), model=model, optimizer=optimizer, ranks=ranks)
         assert loaded.state.step == 2
         results[tuning, name, saved_by] = _go_on(model, optimizer, strategy, processor, ranks)

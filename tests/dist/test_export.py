@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests import families
@@ -18,8 +17,6 @@ def test_sharded_full_model(tmp_path: Path) -> None:
     wanted = run_ranks(train_and_export, 2, "qwen2_5_vl", "full", "fsdp2", out, "unused")[0]
     model = AutoModelForImageTextToText.from_pretrained(out).eval()
     np.testing.assert_allclose(logits_of(model, AutoProcessor.from_pretrained(out)), wanted, atol=1e-5)
-    with safe_open(out / "model.safetensors", framework="pt") as saved:
-        assert "visual.patch_embed.proj.weight" in set(saved.keys())  # the name on disk, not the module's
 
 
 def test_sharded_adapters(tmp_path: Path) -> None:

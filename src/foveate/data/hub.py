@@ -100,14 +100,12 @@ def _datasets():
 @contextmanager
 def _network(datasets: ModuleType, *, offline: bool) -> Iterator[None]:
     """Switches the hub off inside the block: `DownloadConfig(local_files_only=True)` alone still asks it for the README."""
-    from huggingface_hub import constants
-
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    before = datasets.config.HF_HUB_OFFLINE
     try:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = (offline or before[0]), (offline or before[1])
+        datasets.config.HF_HUB_OFFLINE = offline or before
         yield
     finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _absent(where: str, error: Exception, offline: bool) -> DataError:

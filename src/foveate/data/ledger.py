@@ -101,7 +101,7 @@ def _key(item: Quarantined) -> tuple:
 def _append(path: Path, item: Quarantined) -> None:
     new = not path.exists()
     with path.open("ab") as file:
-        file.write(json.dumps(asdict(item), ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(asdict(item), ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         file.flush()
         os.fsync(file.fileno())
     if new:  # a new name is on disk only once its folder is

@@ -138,7 +138,7 @@ def _check_reader(kind: str) -> None:
         try:
             import pillow_heif
         except ImportError:
-            raise needs_package("pillow-heif", "", "reading HEIC images") from None
+            raise needs_package("pillow-heif", "heic", "reading HEIC images") from None
         pillow_heif.register_heif_opener()
     if kind == "avif":
         from PIL import features

@@ -192,6 +192,12 @@ _FOLLOWS = {
 
 def _check_message(number: int, message: Message) -> None:
     has_media = any(not isinstance(part, Text) for part in message.parts)
+    try:
+        message.text.encode()
+    except UnicodeEncodeError as error:  # JSON can spell it (\\ud83d alone), and no tokenizer takes it
+        raise DataError(
+            f"message {number} has half a character (a lone surrogate) at {error.start}", reason="bad_text", fix="mend the text"
+        ) from None
     if message.role == "assistant" and has_media:
         raise DataError(f"the assistant's message {number} holds media", reason="media_in_answer", fix="only user turns may show media")
     if message.trained and not message.text.strip():

@@ -28,8 +28,8 @@ class Overlap:
         if not self.same and not self.same_media:
             return ""
         return (
-            f"train and eval overlap: of {self.compared:,} held-out records, {self.same:,} are trained on as they are and {self.same_media:,} "
-            f"show media that are trained on (e.g. {self.example}); accuracy on them says little"
+            f"train and eval overlap: of {self.compared:,} held-out records, {self.same:,} are trained on as they are "
+            f"and {self.same_media:,} show media that are trained on (e.g. {self.example}); accuracy on them says little"
         )
 
 

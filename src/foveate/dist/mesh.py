@@ -67,8 +67,9 @@ def init_from_env(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
 
 
 def shut_down() -> None:
-    """Leaves the process group, if there is one."""
-    if dist.is_initialized():
+    """Leaves the process group, if there is one. On the way out with an error it is left to the process's end: taking it down in order
+    could wait for processes that wait for this one."""
+    if dist.is_initialized() and sys.exc_info()[0] is None:
         dist.destroy_process_group()
 
 

@@ -73,8 +73,10 @@ class Encoder:
         self._check_trainable(conversation, where)
         rendered = self._rendered(conversation, where)
         loaded = self._inputs.load(conversation)
+        sizes = self._inputs.sizes_of(loaded)
+        self._expansion.check_places(rendered.marked.clean, sizes, where)
         outputs, heard = self._process(rendered.marked_text, loaded, where)
-        self._expansion.check(heard, rendered.marked.clean, self._inputs.sizes_of(loaded), where)
+        self._expansion.check(heard, rendered.marked.clean, sizes, where)
         if set(heard.marked.spans) != set(rendered.marked.spans):
             raise TemplateError("the processor takes away or repeats an answer", where=where, fix="use the model's own processor")
         trained = target_tokens(heard, rendered.slots, self._facts.turns, self._tap, where)

@@ -45,7 +45,7 @@ class Expansion:
     def count(self, text: str, sizes: Sequence[Size], where: str) -> int:
         """Tokens of rendered (perhaps shielded) text with these media."""
         if not self.plain:
-            self._check_places(text, sizes, where)
+            self.check_places(text, sizes, where)
             return len(self._by_processor(text, sizes, where).ids)
         short, extra = self._expand(text, sizes, where, short=True)
         return len(self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text)).ids) + extra
@@ -55,7 +55,7 @@ class Expansion:
         if self.plain:
             wanted, _ = self._expand(text, sizes, where, short=False)
         else:
-            self._check_places(text, sizes, where)
+            self.check_places(text, sizes, where)
             wanted = self._by_processor(text, sizes, where).marked.clean
         if heard.marked.clean != wanted:
             raise TemplateError(
@@ -77,7 +77,7 @@ class Expansion:
 
     def _expand(self, text: str, sizes: Sequence[Size], where: str, *, short: bool) -> tuple[str, int]:
         """(expanded text, tokens left out of it). With `short`, runs of one special token are written once."""
-        self._check_places(text, sizes, where)
+        self.check_places(text, sizes, where)
         if not sizes:
             return text, 0
         of_kind = {kind: [size for size in sizes if size.kind == kind] for kind in self._placeholders}
@@ -96,7 +96,8 @@ class Expansion:
         expanded = re.sub("|".join(re.escape(token) for token in sorted(used, key=len, reverse=True)), put, text)
         return expanded, extra if short else 0
 
-    def _check_places(self, text: str, sizes: Sequence[Size], where: str) -> None:
+    def check_places(self, text: str, sizes: Sequence[Size], where: str) -> None:
+        """That rendered text has one place for each medium, and no other. Raises TemplateError."""
         for kind in dict.fromkeys(size.kind for size in sizes):
             if kind not in self._placeholders:
                 raise TemplateError(

@@ -36,6 +36,9 @@ def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
     """Raises TemplateError for a template under which nothing can be trained."""
     talk, placeholders = _best_talk(tap, render, inputs)
     turns, notes, cut_prompt = _turns(tap, talk)
+    if talk.form == "strings" and placeholders:
+        written = ", ".join(f"{kind} as {token}" for kind, token in placeholders.items())
+        notes.append(f"the chat template takes only text: media are written where they stand in a message, {written}")
     if not cut_prompt and not _prompt_survives(tap, inputs, talk, placeholders):
         cut_prompt = True
         notes.append(
@@ -69,10 +72,15 @@ def expand_alone(tap: Tap, inputs: MediaInputs, token: str, kind: MediaKind) -> 
 
 
 def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[_Talk, dict[str, str]]:
-    """The first form in which the template writes a conversation rightly and shows most kinds of media."""
+    """The first form in which the template writes a conversation rightly and shows most kinds of media.
+
+    Media go into strings only where the template shows none in lists: it then has no say in how they are written.
+    """
     best: tuple[_Talk, dict[str, str]] | None = None
     failure: FoveateError | None = None
     for form in FORMS:
+        if form == "strings" and best is not None and best[1]:
+            break
         found = {kind: token for kind in KINDS if kind in inputs.kinds and (token := _placeholder(tap, render, inputs, form, kind))}
         # Some templates take only conversations that open with a medium.
         for opener in (None, *found):

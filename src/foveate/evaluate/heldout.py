@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,10 +13,13 @@ from foveate.batching.loader import StepData
 from foveate.config.train import EvaluateSection
 from foveate.dist.mesh import Ranks, all_reduce_sum, gather_objects
 from foveate.encode.encoder import Encoder
-from foveate.evaluate.generate import generate_answers
+from foveate.evaluate.generate import evaluating, generate_answers
 from foveate.evaluate.metrics import aggregate, score
+from foveate.evaluate.thumbnails import save_thumbnails
 from foveate.events import EvalRow, Evaluated
 from foveate.types import Conversation
+
+__all__ = ["HeldOut", "expected_answers", "save_thumbnails"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,12 +38,9 @@ class HeldOut:
     def evaluate(self, model: nn.Module, *, stage: str, step: int) -> Evaluated:
         """Metrics and answers; the same on every rank."""
         started = time.perf_counter()
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             metrics = {"loss": self._loss(model)} if "loss" in self.section.metrics else {}
             rows = self._rows(model) if self._generated else ()
-        model.train(was_training)
         for metric in self._generated:
             metrics[metric] = aggregate(metric, [row.prediction for row in rows], [row.expected for row in rows])
         return Evaluated(step=step, stage=stage, metrics=metrics, rows=rows, time_s=time.perf_counter() - started)
@@ -95,21 +94,3 @@ def expected_answers(conversation: Conversation) -> tuple[str, ...]:
     if conversation.answers:
         return conversation.answers
     return (next(m.text for m in reversed(conversation.messages) if m.role == "assistant"),)
-
-
-def save_thumbnails(run_dir: Path, index: int, conversation: Conversation, *, max_image_pixels: int, side: int = 320) -> tuple[str, ...]:
-    """Write small PNGs of a conversation's images, once; returns their paths relative to the run folder."""
-    from foveate.data.media import open_image
-    from foveate.types import Image
-
-    paths = []
-    for place, image in enumerate(part for part in conversation.media if isinstance(part, Image)):
-        relative = f"eval/media/{index:06d}_{place}.png"
-        path = run_dir / relative
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = open_image(image, max_image_pixels=max_image_pixels)
-            picture.thumbnail((side, side))
-            picture.save(path)
-        paths.append(relative)
-    return tuple(paths)

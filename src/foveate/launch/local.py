@@ -22,7 +22,9 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 _LATE = ("Timed out waiting", "Watchdog caught collective operation timeout")
 
 
-def launch(argv: Sequence[str], nproc: int, timeout_s: float = 60.0, *, log_dir: Path | None = None, program: Sequence[str] = PROGRAM) -> int:
+def launch(
+    argv: Sequence[str], nproc: int, timeout_s: float = 60.0, *, log_dir: Path | None = None, program: Sequence[str] = PROGRAM
+) -> int:
     """Runs `foveate ARGV` in `nproc` processes and returns the exit code: 0, 2 for a FoveateError in any of them, 128 + n when stopped
     by signal n, else 1.
 

@@ -57,7 +57,10 @@ def _loss(steps: Sequence[dict[str, Any]], evals: Sequence[EvalFile]) -> Chart:
     held_out = tuple((float(item.step), item.metrics["loss"]) for item in _latest(evals) if "loss" in item.metrics)
     train = Series(name="train", points=_points(steps, "loss"), smooth=_reach(steps))
     series = (train, Series(name="held out", points=held_out, style="dots"))
-    return Chart(title="Loss", x_label="step", y_label="loss", series=series, floor=0.0)
+    # Zero is shown where it is near; far from it, it would only flatten the curve.
+    values = [y for line in series for _, y in line.points]
+    floor = 0.0 if values and min(values) < max(values) / 3 else None
+    return Chart(title="Loss", x_label="step", y_label="loss", series=series, floor=floor)
 
 
 def _accuracy(evals: Sequence[EvalFile]) -> Chart:

@@ -12,6 +12,7 @@ from foveate.events import Quarantined
 from foveate.report.render import render
 from foveate.report.run_files import write_whole
 
+_SMALL = 160  # px: narrower pictures are enlarged pixel by pixel, not smoothed
 _MOST_PIECES = 3000  # shown of one sample; the page says how many more there are
 
 
@@ -52,7 +53,7 @@ class _Shown:
     sample: PreviewSample
     pieces: tuple[Piece, ...]
     rest: int
-    pictures: tuple[tuple[str, str], ...]  # (data URI, caption)
+    pictures: tuple[tuple[str, str, bool], ...]  # (data URI, caption, so small that its pixels should be seen)
     media_tokens: int
 
 
@@ -81,7 +82,10 @@ def write_preview(
 
 
 def _shown(sample: PreviewSample) -> _Shown:
-    pictures = tuple((f"data:image/png;base64,{base64.b64encode(picture.png).decode()}", picture.caption) for picture in sample.pictures)
+    pictures = tuple(
+        (f"data:image/png;base64,{base64.b64encode(picture.png).decode()}", picture.caption, _width(picture.png) < _SMALL)
+        for picture in sample.pictures
+    )
     return _Shown(
         sample=sample,
         pieces=sample.pieces[:_MOST_PIECES],
@@ -89,3 +93,7 @@ def _shown(sample: PreviewSample) -> _Shown:
         pictures=pictures,
         media_tokens=sum(piece.count for piece in sample.pieces if piece.kind == "media"),
     )
+
+
+def _width(png: bytes) -> int:
+    return int.from_bytes(png[16:20], "big")  # the first field of the header chunk, at a fixed place in every PNG

@@ -17,7 +17,9 @@ def metric_value(metric: str, value: float | None) -> str:
     """A metric's value: a percentage for shares, three significant places for losses, a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:.1f}%" if metric in SHARES else number(value)
+    if metric not in SHARES:
+        return number(value)
+    return f"{100 * value:.0f}%" if value in (0.0, 1.0) else f"{100 * value:.1f}%"
 
 
 def percent(share: float) -> str:

@@ -41,6 +41,7 @@ def export_model(
         stage.mkdir(parents=True)
         if adapters:
             _save_adapters(inner, state, stage, base_id, base_revision)
+            _check_complete(inner, stage, out_dir)
         else:
             _save_weights(inner, state, stage)
         processor.save_pretrained(stage)
@@ -72,19 +73,23 @@ def _save_weights(model: PreTrainedModel, state: dict[str, Tensor], folder: Path
 
 
 def _save_adapters(model: PeftModel, state: dict[str, Tensor], folder: Path, base_id: str, revision: str | None) -> None:
-    from safetensors import safe_open
-
     for config in model.peft_config.values():
         config.base_model_name_or_path, config.revision = base_id, revision
     # `save_embedding_layers="auto"` would ask the hub whether the base model's vocabulary had another size.
     model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+
+
+def _check_complete(model: PeftModel, folder: Path, out_dir: Path) -> None:
+    """PEFT leaves out, without a word, what was trained but is neither an adapter nor in `modules_to_save`."""
+    from safetensors import safe_open
+
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as saved:
         count = len(list(saved.keys()))
     if count < len(trained):
         raise CheckpointError(
             f"PEFT's format holds {count} of the {len(trained)} trained tensors",
-            where=str(folder),
+            where=str(out_dir),
             fix="train parts beside the adapters through tuning.also_full, or use tuning.type=full",
         )
 

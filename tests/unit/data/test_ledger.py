@@ -39,6 +39,12 @@ def test_a_line_that_a_killed_process_left_half_written(tmp_path):
     assert len(ledger) == 1 and ledger.add(bad(2)) and len(Ledger(path, 10)) == 2
 
 
+def test_text_that_is_no_text_is_written_down_all_the_same(tmp_path):
+    item = Quarantined(origin=Origin(file="f", row=1), split="train", reason="unknown_role", problem="role 'a\ud83d' is unknown")
+    Ledger(tmp_path / "q.jsonl", 5).add(item)
+    assert list(Ledger(tmp_path / "q.jsonl", 5)) == [item]
+
+
 def test_a_line_that_is_none(tmp_path):
     path = tmp_path / "quarantine.jsonl"
     path.write_text('{"a": 1}\n')

@@ -99,6 +99,7 @@ def test_media_root(tmp_path):
         ((turn("user", " "), turn("assistant", "x")), "empty_question"),
         ((turn("user", "a"), turn("assistant", "x", train=False)), "no_trained_turn"),
         ((turn("user", "a"),), "no_trained_turn"),
+        ((turn("user", "a\ud83d"), turn("assistant", "x")), "bad_text"),
         ((turn("user", "a"), turn("assistant", Image(data=b"x"), "x")), "media_in_answer"),
     ],
 )

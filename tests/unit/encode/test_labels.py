@@ -75,7 +75,8 @@ THINK = turns(f"(({TEXT}).split('</think>')[-1].lstrip('\n') if m.role == 'assis
 
 def test_reasoning_that_is_stripped_from_earlier_turns():
     said = assistant("<think>hm</think>\n\nred", train=False)
-    assert spans(THINK, user("color?"), said, user("sure?"), assistant("<think>so</think>\n\nyes")) == ["<think>so</think>\n\nyes<|im_end|>"]
+    last = "<think>so</think>\n\nyes"
+    assert spans(THINK, user("color?"), said, user("sure?"), assistant(last)) == [last + "<|im_end|>"]
     with pytest.raises(TemplateError, match=r"message 1 .*train: false"):
         spans(THINK, user("color?"), assistant("<think>hm</think>\n\nred"), user("sure?"), assistant("yes"))
     assert spans(THINK, user("color?"), assistant("red"), user("sure?"), assistant("yes")) == ["red<|im_end|>", "yes<|im_end|>"]
@@ -112,15 +113,10 @@ def test_a_token_that_joins_the_space_before_an_answer_is_the_first_that_is_gene
 
 
 def test_a_generation_prompt_that_ends_in_a_space_is_refused():
-    template = "{% for m in messages %}{{ m.role + ': ' + m.content[0].text }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    template = "{% for m in messages %}{{ m.role + ': ' + m.content[0].text }}<|im_end|>\n{% endfor %}"
+    template += "{% if add_generation_prompt %}assistant: {% endif %}"
     with pytest.raises(TemplateError, match=r"joins the end of the generation prompt.*white space"):
         spans(template, user("color?"), assistant("red"))
-
-
-def test_an_answer_that_would_join_the_line_break_before_it_is_quarantined():
-    template = CHATML.replace("'\\n' }}{% if m", "'\\n\\n' }}{% if m").replace("assistant\\n'", "assistant\\n\\n'")
-    encoder = encoder_with(template)
-    assert trained(encoder, encoder(talk(user("a"), assistant("red"))))[0].endswith("<|im_end|>")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +125,7 @@ def test_an_answer_that_would_join_the_line_break_before_it_is_quarantined():
         turns(),  # lists only
         turns("m.content"),  # strings only
         turns("(m.content if m.content is string else m.content[0].text)"),
-        turns("(m.content if m.role == 'assistant' else m.content[0].text)").replace("m.content[0].text", "(m.content if m.content is string else '?')"),
+        turns("(m.content if m.role == 'assistant' or m.content is string else '?')"),  # lists for turns with media only
     ],
 )
 def test_the_form_of_content_is_found_out(template):
@@ -141,6 +137,7 @@ def test_a_template_for_strings_gets_the_placeholder_of_the_processor():
     example = encoder(talk(user(picture(), "color?"), assistant("red")))
     assert trained(encoder, example) == ["red<|im_end|>"]
     assert example.media["image_grid_thw"].shape == (1, 3)
+    assert any("image as <|image_pad|>" in note for note in encoder.notes)
 
 
 def test_a_template_without_an_end_of_turn_is_refused_at_once():

@@ -60,7 +60,7 @@ def test_events_are_told_in_words():
     line(Finished(step=100, why="done", read=1200, used=1198, quarantined=2, time_s=75.0))
     text = stream.getvalue()
     assert "resuming after step 40 of 100" in text
-    assert "eval before training: Loss 0.25 · Exact match 100.0%  (n=1, 1.5 s)" in text
+    assert "eval before training: Loss 0.25 · Exact match 100%  (n=1, 1.5 s)" in text
     assert "eval at step 50:" in text and "saved checkpoint of step 50: r/checkpoints/50" in text
     assert "done: step 100 after 1 min 15 s; 1,200 records read = 1,198 used + 2 quarantined" in text
 

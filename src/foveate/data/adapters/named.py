@@ -1,6 +1,6 @@
 """Data sets known by name: where they are, and how their columns are read.
 
-Schemas as published (the tests write Parquet files of exactly these):
+Columns that are read (tests/fixtures/schemas.py says where each schema is taken from):
 - medpix: https://huggingface.co/datasets/mmoukouba/MedPix-VQA - image_id (image), mode, case_id, question, answer
 - cord_v2: https://huggingface.co/datasets/naver-clova-ix/cord-v2 - image (image), ground_truth (JSON text with gt_parse)
 - common_voice_17: https://huggingface.co/datasets/ysdede/commonvoice_17_tr_fixed - audio (audio), transcription; by language,

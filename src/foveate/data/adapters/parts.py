@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -149,9 +150,17 @@ def _from_text(kind: MediaKind, text: str, root: Path | None) -> Image | Audio |
         return make(data=encoded)
     if text.startswith("~"):
         raise DataError(f"the path {text!r} begins with `~`, which is not expanded", reason="media_path", fix="write the full path")
-    if "\0" in text or len(text) > _LONGEST_PATH:
+    if "\0" in text or len(text) > _LONGEST_PATH or not _is_encodable(text):
         raise DataError(f"the {kind}'s path can't be one ({text[:40]!r}...)", reason="media_path", fix="give a path, bytes or base64")
     return make(path=_placed(Path(text), kind, root))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _placed(path: Path, kind: MediaKind, root: Path | None) -> Path:
