@@ -36,7 +36,7 @@ class StepData:
 
     step: int
     batches: tuple[Batch, ...]  # equally many on every rank
-    bad: tuple[tuple[int, Quarantined], ...] = ()  # (record slot, why), the holes that this rank knows of
+    bad: tuple[tuple[int, Quarantined], ...] = ()  # (place in the step, why), the holes that this rank knows of
     samples: int = 0  # conversations trained by this rank
     media: int = 0  # images, sounds and clips among them
     positions: int = 0  # computed token positions, padding and dummies included
@@ -89,7 +89,7 @@ class StepSource(Dataset):
                 conversation = self.mixture.conversation(slot)
                 read[place] = conversation, self._length(conversation)
             except DataError as error:
-                holes[slot] = self._quarantined(slot, error)
+                holes[place] = self._quarantined(slot, error)
         places = list(read)
         lengths = [read[place][1].tokens for place in places]
         arrange = pack_rows if self.packs else pad_rows
@@ -98,11 +98,11 @@ class StepSource(Dataset):
         batches, samples, media = [], 0, 0
         for turn, row in enumerate(dealt[self.share.rank]):
             kinds = frozenset().union(*(read[places[i]][1].kinds for rank in dealt for i in rank[turn])) if self.share.towers else frozenset()
-            conversations = {slots[places[i]]: read[places[i]][0] for i in row}
+            conversations = {places[i]: read[places[i]][0] for i in row}
             if self.collate is not None:
                 batch, used, bad = self._batch_by_user(list(conversations.values()), spare=read[places[0]][0])
             else:
-                batch, used, bad = self._batch(conversations, kinds)
+                batch, used, bad = self._batch(slots, conversations, kinds)
             holes |= bad
             samples, media = samples + len(used), media + sum(len(conversation.media) for conversation in used)
             batches.append(batch)
@@ -117,15 +117,15 @@ class StepSource(Dataset):
         return length
 
     def _batch(
-        self, conversations: dict[int, Conversation], kinds: frozenset[str]
+        self, slots: list[int], conversations: dict[int, Conversation], kinds: frozenset[str]
     ) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
         examples, used, bad = [], [], {}
-        for slot, conversation in conversations.items():
+        for place, conversation in conversations.items():
             try:
                 examples.append(self.encoder(conversation))
                 used.append(conversation)
             except DataError as error:
-                bad[slot] = self._quarantined(slot, error)
+                bad[place] = self._quarantined(slots[place], error)
         lacking = kinds - frozenset().union(*(example.kinds for example in examples))
         dummy = self._dummy(lacking) if lacking or not examples else None
         if self.packs:

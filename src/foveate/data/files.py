@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+from foveate.config.suggest import nearest
 from foveate.errors import DataError, FoveateError
 
 _WHOLE_BYTES = 64 << 20  # files up to this size are hashed whole
 _CHUNK_BYTES = 1 << 20
 _CHUNKS = 18  # chunks of a bigger file that are hashed, the first and the last among them
+_NEIGHBOURS = 10_000  # names that a missing one is compared with: enough for data files, and quick in a folder of a million pictures
 
 
 def fingerprint_file(path: Path) -> str:
@@ -42,6 +46,19 @@ def needs_package(package: str, extra: str, what: str) -> FoveateError:
     return FoveateError(f"{what} needs the package {package}, which is not installed", fix=f'pip install "{wanted}"')
 
 
+def near_path(path: Path) -> str:
+    """`did you mean train.jsonl?` for a path that does not exist, by the names beside its first missing part; "" when none is near."""
+    missing = path
+    while missing.parent != missing and not missing.parent.exists():
+        missing = missing.parent
+    try:
+        with os.scandir(missing.parent) as entries:
+            near = nearest(missing.name, [entry.name for entry in islice(entries, _NEIGHBOURS)])
+    except OSError:  # no folder, or one that may not be listed
+        return ""
+    return f"did you mean {near}?" if near else ""
+
+
 def check_readable(path: Path, what: str = "data file") -> None:
     """DataError when the file does not exist, is no file, is empty, or may not be read."""
     try:
@@ -54,7 +71,7 @@ def check_readable(path: Path, what: str = "data file") -> None:
             f"no such {what}",
             reason="source_missing",
             where=str(path),
-            fix="check the path; in a recipe it is relative to the recipe's folder",
+            fix=near_path(path) or "check the path; in a recipe it is relative to the recipe's folder",
         ) from None
     except OSError as error:
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Protocol
 from foveate.config.data import SourceSection
 from foveate.config.suggest import listed
 from foveate.data.adapters.named import NAMED, named_set
-from foveate.data.files import combine
+from foveate.data.files import combine, near_path
 from foveate.data.folder import SUFFIXES, list_files, open_csv, open_folder
 from foveate.data.hub import open_hub, open_saved
 from foveate.data.jsonl import open_jsonl
@@ -106,7 +106,7 @@ def _open_local(section: SourceSection) -> Source:
     if not path.exists():
         raise DataError(
             "no such file or folder", reason="source_missing", where=str(path),
-            fix="check the path (in a recipe it is relative to the recipe's folder); for a hub data set write `hub:`",
+            fix=near_path(path) or "check the path (in a recipe it is relative to the recipe's folder); for a hub data set write `hub:`",
         )  # fmt: skip
     split = parse_split(section.split, str(path))
     source = _open_folder(path, name, split) if path.is_dir() else _open_file(path, name, split)

@@ -8,19 +8,21 @@ instead: slower, equally exact.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from foveate.encode.media import SMALL, MediaInputs, Size
+from foveate.encode.media import LARGER, SMALL, MediaInputs, Size
 from foveate.encode.probe import REFUSALS, Facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
 from foveate.errors import DataError, TemplateError
 from foveate.types import MediaKind
 
-_CLEARLY_LARGER = {"image": (130, 70), "video": (70, 50), "audio": (4000,)}
 _CHEAP_SHAPES = {"image": ((32, 128), (128, 32), (56, 56))}  # processors that enlarge an image may cut a long one into fewer tiles
 _MEMO_LIMIT = 100_000
+Replacement = tuple[str, str, int]
 
 
 class Expansion:
@@ -32,7 +34,8 @@ class Expansion:
         added = [token for token in tap.tokenizer.added_tokens_decoder.values() if token.special and str(token)]
         self._steady = [str(token) for token in added if not (token.lstrip or token.rstrip or token.single_word or token.normalized)]
         self._run = re.compile("|".join(f"(?:{re.escape(word)}){{2,}}" for word in self._steady) or "(?!)")
-        self._memo: dict[tuple[Size, int], tuple[str, str, int]] = {}
+        self._memo: dict[tuple[Size, int], Replacement] = {}
+        self._sounds: dict[int, list[int]] = {}  # count -> lengths in samples that the processor itself was asked for, sorted
         inputs.shapes_only = frozenset(kind for kind in self._placeholders if kind == "image" and self._works_by_shape(kind))
         self._options: dict[str, Any] = {}
         # LLaVA-OneVision gives an image fewer tokens where a conversation has several.
@@ -44,57 +47,23 @@ class Expansion:
 
     def count(self, text: str, sizes: Sequence[Size], where: str) -> int:
         """Tokens of rendered (perhaps shielded) text with these media."""
+        self.check_places(text, sizes, where)
         if not self.plain:
-            self.check_places(text, sizes, where)
             return len(self._by_processor(text, sizes, where).ids)
         short, extra = self._expand(text, sizes, where, short=True)
         return len(self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text)).ids) + extra
 
     def check(self, heard: Heard, text: str, sizes: Sequence[Size], where: str) -> None:
         """That the processor gave the marked text to its tokenizer as it would have given the plain one. Raises TemplateError."""
-        if self.plain:
-            wanted, _ = self._expand(text, sizes, where, short=False)
-        else:
-            self.check_places(text, sizes, where)
-            wanted = self._by_processor(text, sizes, where).marked.clean
-        if heard.marked.clean != wanted:
+        found = heard.marked.clean
+        if self.plain and found == self._expand(text, sizes, where, short=False)[0]:
+            return
+        if found != self._text_by_processor(text, sizes, where):
             raise TemplateError(
                 "the processor expands the conversation differently once its answers are marked",
                 where=where,
                 fix="use the model's own processor and template",
             )
-
-    def smallest(self, kind: MediaKind) -> Size:
-        """The size of a blank medium that costs few tokens."""
-        shapes = [SMALL[kind].shape, *_CHEAP_SHAPES.get(kind, ())]
-        costs: dict[Size, int] = {}
-        for size in (replace(SMALL[kind], shape=shape) for shape in shapes):
-            try:
-                costs[size] = len(self._by_processor(self._placeholders[kind], [size], "").ids)
-            except DataError:
-                continue
-        return min(costs, key=lambda size: costs[size])
-
-    def _expand(self, text: str, sizes: Sequence[Size], where: str, *, short: bool) -> tuple[str, int]:
-        """(expanded text, tokens left out of it). With `short`, runs of one special token are written once."""
-        self.check_places(text, sizes, where)
-        if not sizes:
-            return text, 0
-        of_kind = {kind: [size for size in sizes if size.kind == kind] for kind in self._placeholders}
-        queues = {kind: iter(found) for kind, found in of_kind.items()}
-        kinds = {token: kind for kind, token in self._placeholders.items()}
-        extra = 0
-
-        def put(found: re.Match[str]) -> str:
-            nonlocal extra
-            kind = kinds[found.group()]
-            full, brief, saved = self._replacement(next(queues[kind]), len(of_kind[kind]) if self._by_count else 1, where)
-            extra += saved
-            return brief if short else full
-
-        used = {self._placeholders[size.kind] for size in sizes}
-        expanded = re.sub("|".join(re.escape(token) for token in sorted(used, key=len, reverse=True)), put, text)
-        return expanded, extra if short else 0
 
     def check_places(self, text: str, sizes: Sequence[Size], where: str) -> None:
         """That rendered text has one place for each medium, and no other. Raises TemplateError."""
@@ -114,18 +83,33 @@ class Expansion:
                     fix="override it with one that writes each medium of each message once (`model.chat_template`)",
                 )
 
-    def _replacement(self, size: Size, count: int, where: str) -> tuple[str, str, int]:
-        """(tokens of a medium as text, the same with runs written once, tokens saved by that); `count` media of its kind in all."""
-        found = self._memo.get((size, count))
+    def _replacement(self, size: Size, count: int, where: str) -> Replacement:
+        """(a medium's tokens as text, the same with runs written once, tokens saved by that); `count` media of its kind in all."""
+        found = self._memo.get((size, count)) or self._between(size, count)
         if found is None:
-            together = self._by_processor(self._placeholders[size.kind] * count, [size] * count, where).marked.clean
+            together = self._text_by_processor(self._placeholders[size.kind] * count, [size] * count, where)
             full = together[: len(together) // count]
             brief = self._run.sub(lambda run: self._one_of(run.group()), full)
-            saved = self._repeats(full) - self._repeats(brief)
-            if len(self._memo) >= _MEMO_LIMIT:
-                self._memo.clear()
-            found = self._memo[size, count] = (full, brief, saved)
+            found = (full, brief, self._repeats(full) - self._repeats(brief))
+            if size.kind == "audio":
+                insort(self._sounds.setdefault(count, []), size.shape[0])
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+            self._sounds.clear()
+        self._memo[size, count] = found
         return found
+
+    def _between(self, size: Size, count: int) -> Replacement | None:
+        """A longer sound never costs less, so one that lies between two of the same cost costs that too.
+
+        Nearly every recording has a length of its own, and feature extractors are slow. `check` holds each against the real one.
+        """
+        known = self._sounds.get(count, []) if size.kind == "audio" else []
+        at = bisect_left(known, size.shape[0]) if known else 0
+        if at in (0, len(known)):
+            return None
+        below, above = (self._memo[replace(size, shape=(samples,)), count] for samples in known[at - 1 : at + 1])
+        return below if below == above else None
 
     def _one_of(self, run: str) -> str:
         return next(word for word in self._steady if run == word * (len(run) // len(word)))
@@ -134,11 +118,23 @@ class Expansion:
         return sum(len(run.group()) // len(self._one_of(run.group())) - 1 for run in self._run.finditer(text))
 
     def _by_processor(self, text: str, sizes: Sequence[Size], where: str) -> Heard:
-        """What the tokenizer is given for `text` with blank media of these sizes."""
-        options = tokenizer_options(self._tap, text)
+        """What the processor makes of `text` with blank media of these sizes."""
+        with self._refusals(sizes, where), self._tap.listen() as heard:
+            self._tap.processor(text=[text], return_tensors="pt", **self._arguments(text, sizes))
+        return heard[0]
+
+    def _text_by_processor(self, text: str, sizes: Sequence[Size], where: str) -> str:
+        """The same, as far as the text goes: it is not tokenized."""
+        with self._refusals(sizes, where):
+            return self._tap.text_of(text, self._arguments(text, sizes))
+
+    def _arguments(self, text: str, sizes: Sequence[Size]) -> dict[str, Any]:
+        return tokenizer_options(self._tap, text) | self._inputs.blank(sizes, shapes_only=True)
+
+    @contextmanager
+    def _refusals(self, sizes: Sequence[Size], where: str) -> Iterator[None]:
         try:
-            with self._tap.listen() as heard:
-                self._tap.processor(text=[text], return_tensors="pt", **options, **self._inputs.blank(sizes, shapes_only=True))
+            yield
         except REFUSALS as error:
             raise DataError(
                 f"the processor refuses {', '.join(map(_named, sizes)) or 'the text'}: {error}",
@@ -146,17 +142,16 @@ class Expansion:
                 where=where,
                 fix="change or remove the record",
             ) from error
-        return heard[-1]
 
     def _works_by_shape(self, kind: str) -> bool:
         """Whether media without content are expanded as real ones are."""
         token = self._placeholders[kind]
-        for size in (SMALL[kind], replace(SMALL[kind], shape=_CLEARLY_LARGER[kind])):
+        for size in (SMALL[kind], LARGER[kind]):
             try:
                 texts = []
                 for kinds in (frozenset(), frozenset({kind})):
                     self._inputs.shapes_only = kinds
-                    texts.append(self._by_processor(token, [size], "").marked.clean)
+                    texts.append(self._text_by_processor(token, [size], ""))
             except DataError:
                 return False
             finally:
@@ -167,9 +162,10 @@ class Expansion:
 
     def _is_plain(self) -> bool:
         self._memo.clear()
+        self._sounds.clear()
         trials: list[list[Size]] = [[]]
         for kind in self._placeholders:
-            small, larger = SMALL[kind], replace(SMALL[kind], shape=_CLEARLY_LARGER[kind])
+            small, larger = SMALL[kind], LARGER[kind]
             trials += [[small], [larger, small], [small, larger, larger]]
         return all(self._is_plain_for(sizes) for sizes in trials)
 

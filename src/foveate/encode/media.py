@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +35,14 @@ class Size:
     fps: float = 0.0
 
 
-SMALL = {
+SMALL: dict[str, Size] = {
     "image": Size(kind="image", shape=(32, 32)),
     "audio": Size(kind="audio", shape=(1600,)),
     "video": Size(kind="video", shape=(32, 32), frames=(0, 1, 2, 3), total_frames=4, fps=2.0),
+}
+# Sizes that cost more than one token wherever size matters.
+LARGER: dict[str, Size] = {
+    kind: replace(size, shape=shape) for (kind, size), shape in zip(SMALL.items(), [(130, 70), (4000,), (70, 50)], strict=True)
 }
 
 

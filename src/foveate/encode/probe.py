@@ -8,7 +8,7 @@ from typing import Any
 
 from foveate.encode import marks
 from foveate.encode.labels import Turns, Unproven, check_rendering, wrap
-from foveate.encode.media import SMALL, MediaInputs
+from foveate.encode.media import LARGER, SMALL, MediaInputs
 from foveate.encode.tap import Tap
 from foveate.encode.template import FORMS, Form, Renderer, slots_of, to_chat
 from foveate.errors import DataError, FoveateError, TemplateError
@@ -64,11 +64,9 @@ def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
 def expand_alone(tap: Tap, inputs: MediaInputs, token: str, kind: MediaKind) -> str | None:
     """What the processor makes of a placeholder by itself; None where it does not take it for one."""
     try:
-        with tap.listen() as heard:
-            tap.processor(text=[token], return_tensors="pt", **inputs.blank([SMALL[kind]]))
+        return tap.text_of(token, inputs.blank([LARGER[kind]]))
     except REFUSALS:
         return None
-    return heard[-1].marked.clean if heard else None
 
 
 def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[_Talk, dict[str, str]]:
@@ -190,9 +188,7 @@ def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: _Talk, placeholders: d
     expanded = []
     for text in (asked.clean, whole.clean):
         media = inputs.blank([SMALL[kind]]) if kind else {}
-        with tap.listen() as heard:
-            tap.processor(text=[text], return_tensors="pt", **tokenizer_options(tap, text), **media)
-        expanded.append(heard[-1].text)
+        expanded.append(tap.text_of(text, tokenizer_options(tap, text) | media))
     return expanded[1].startswith(expanded[0]) or not whole.clean.startswith(asked.clean)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,10 @@ class Heard:
     options: dict[str, Any]
 
 
+class Enough(Exception):
+    """Ends a processor's call once the text is known; raised by the tokenizer, caught by `Tap.text_of`."""
+
+
 class Tap:
     """A processor whose tokenizer is listened to. The processor that was given stays as it was."""
 
@@ -49,6 +53,7 @@ class Tap:
         self.tokenizer = copy.copy(processor.tokenizer)
         self.tokenizer.__class__ = type("Tapped", (_Listening, type(processor.tokenizer)), {})
         self.tokenizer.foveate_heard = None
+        self.tokenizer.foveate_stops = False
         self.tokenizer.foveate_control = frozenset()
         added = self.tokenizer.added_tokens_decoder
         self.special_ids = frozenset(token for token, entry in added.items() if entry.special)
@@ -70,6 +75,16 @@ class Tap:
             yield heard
         finally:
             self.tokenizer.foveate_heard = None
+
+    def text_of(self, text: str, arguments: dict[str, Any]) -> str:
+        """What the processor, called with `text` and `arguments`, hands its tokenizer; that is as far as it gets."""
+        self.tokenizer.foveate_stops = True
+        try:
+            with self.listen() as heard, suppress(Enough):
+                self.processor(text=[text], return_tensors="pt", **arguments)
+        finally:
+            self.tokenizer.foveate_stops = False
+        return heard[0].marked.clean
 
     def tokenize(self, text: str, options: dict[str, Any]) -> Heard:
         """Tokenizes already expanded text, which may be marked and shielded."""
@@ -105,6 +120,10 @@ class _Listening:
             return super().__call__(text, *args, **options)
         single = isinstance(text, str)
         marked = [marks.take_out(one) for one in ([text] if single else text)]
+        if self.foveate_stops:
+            kept = {"ids": [], "offsets": [], "names": frozenset(), "options": options}
+            self.foveate_heard += [Heard(marked=one, text=marks.unshield(one.clean), **kept) for one in marked]
+            raise Enough
         wanted = {**options, "return_offsets_mapping": True}
         clean = [one.clean for one in marked]
         encoding = super().__call__(clean[0] if single else clean, *args, **wanted)

@@ -12,6 +12,7 @@ from foveate.batching.loader import StepData
 from foveate.batching.plan import Plan
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
+from foveate.data.overlap import find_overlap
 from foveate.data.scan import check_media, quarantined
 from foveate.dist.mesh import Ranks, gather_objects
 from foveate.errors import DataError
@@ -43,6 +44,7 @@ class Accounts:
     ranks: Ranks
     plan: Plan
     known: list[Quarantined] = field(default_factory=list)  # found before the first step of this process
+    notes: list[str] = field(default_factory=list)
     eval_usable: list[tuple[int, Conversation]] = field(default_factory=list)
 
     @staticmethod
@@ -68,6 +70,9 @@ class Accounts:
         self._scan(train, "train", list(islice(train.distinct(), _LIMITS[self.prepared.recipe.data.preflight])))
         if self.prepared.eval is not None:
             self.preflight_eval()
+            if self.ranks.first and self.prepared.recipe.data.preflight != "none":
+                overlap = find_overlap(train, self.prepared.eval).describe()
+                self.notes += [overlap] if overlap else []
 
     def preflight_eval(self) -> None:
         """The same for the held-out records alone."""

@@ -11,7 +11,9 @@ import torch
 
 from foveate.batching.lengths import require_fit
 from foveate.config.recipe import Recipe
+from foveate.config.rules import recipe_notes
 from foveate.data.mixture import Mixture
+from foveate.data.overlap import find_overlap
 from foveate.data.scan import quarantined, scan
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
@@ -89,6 +91,10 @@ def check(recipe: Recipe, *, decode: bool, allow_code: bool, progress: Progress)
         _check_tuning(result, recipe)
     for split, mixture in mixtures.items():
         _check_records(result, recipe, split, mixture, encoder, decode, progress)
+    if len(mixtures) == 2:
+        result.add("ok", "data", find_overlap(mixtures["train"], mixtures["eval"]).describe() or "no held-out record or medium is trained on")
+    for note in recipe_notes(recipe):
+        result.add("ok", "recipe", note)
     if mixtures and loaded is None:
         result.add("unknown", "labels", "token counts and labels need the model's processor")
     return result

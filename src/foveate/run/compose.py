@@ -144,7 +144,7 @@ def build(prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts
         use_segments(model)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
     frozen = freeze_towers(model)
-    notes = [*prepared.notes(), *notes]
+    notes = [*prepared.notes(), *accounts.notes, *notes]
     if frozen:
         notes.append(f"frozen towers run without gradients: {', '.join(frozen)}")
     if recipe.train.gradient_checkpointing:

@@ -10,6 +10,7 @@ from foveate.batching.loader import Share, StepSource, UserCollate
 from foveate.batching.plan import Plan
 from foveate.config.code import load_function
 from foveate.config.recipe import Recipe
+from foveate.config.rules import recipe_notes
 from foveate.data.mixture import Mixture, build_mixture
 from foveate.encode.encoder import Encoder
 from foveate.encode.template import set_chat_template
@@ -68,14 +69,14 @@ class Prepared:
         if not self.recipe.batch.pack:
             found.append("samples are padded: batch.pack is false")
         elif self.collate is not None:
-            found.append("samples are not packed: data.collate makes the batches")
+            found.append("samples are padded: data.collate makes the batches")
         elif not self.family.packs:
             found.append(f"samples are padded, not packed: {self.config.model_type}: {self.family.why_padded}")
         elif not self.packs:
             found.append(f"samples are padded: model.attention is {self.recipe.model.attention}, which can't keep packed samples apart")
         else:
             found.append(f"samples are packed into rows of up to {self.recipe.batch.max_tokens} tokens; attention stays within each sample")
-        return tuple(found)
+        return (*found, *recipe_notes(self.recipe))
 
 
 def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:

@@ -135,3 +135,12 @@ def test_a_family_that_cant_pack_is_padded(tmp_path):
     assert batch.labels.shape[0] == 6
     one_by_one = make_source(model, processor, path, micro_size=1)
     assert_equal(step(model, [source]), step(model, [one_by_one]))
+
+
+def test_a_record_that_a_step_meets_twice_is_trained_twice(tmp_path):
+    model, processor = families.build("smolvlm")
+    source = make_source(model, processor, write_records(tmp_path, "image"))
+    source.plan = Plan(records=6, size=9, seed=1, epochs=3)  # a step of nine of six records
+    data = source[0]
+    assert data.samples == 9
+    assert len({origin.row for batch in data.batches for origin in batch.origins}) == 6

@@ -149,6 +149,23 @@ def test_what_cannot_be_opened(tmp_path, make, reason, text):
     assert caught.value.reason == reason and caught.value.fix and str(tmp_path) in caught.value.where
 
 
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        ("trian.jsonl", "did you mean train.jsonl?"),
+        ("dtaa/train.jsonl", "did you mean data?"),
+        ("data/tarin.parquet", "did you mean train.parquet?"),
+        ("nothing_like_it.csv", "check the path"),
+    ],
+)
+def test_a_mistyped_path_gets_the_near_name(tmp_path, written, fix):
+    jsonl(tmp_path / "train.jsonl", qa_rows(1))
+    parquet(tmp_path / "data" / "train.parquet", qa_rows(1))
+    with pytest.raises(DataError) as caught:
+        open_source(section(path=tmp_path / written))
+    assert caught.value.reason == "source_missing" and caught.value.fix.startswith(fix)
+
+
 def test_a_slice_that_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="no records") as caught:
         open_source(section(path=jsonl(tmp_path / "a.jsonl", qa_rows(3)), split="[3:]"))
