@@ -72,7 +72,11 @@ def step(model, batch: Batch) -> tuple[float, float, list]:
     with segments(batch.segments):
         loss = loss_sum(model, batch, keeps_logits=True)
         (loss / batch.num_targets).backward()
-    return time.process_time() - started, float(loss.detach()) / batch.num_targets, [p.grad for p in model.parameters() if p.grad is not None]
+    return (
+        time.process_time() - started,
+        float(loss.detach()) / batch.num_targets,
+        [p.grad for p in model.parameters() if p.grad is not None],
+    )
 
 
 def main() -> None:

@@ -34,7 +34,10 @@ def set_empty(rows, work):
 
 
 def set_placeholders(rows, work):
-    rows[2] = {"image": rows[2]["image"], "conversations": [{"from": "human", "value": "<image><image>What?"}, {"from": "gpt", "value": "red"}]}
+    rows[2] = {
+        "image": rows[2]["image"],
+        "conversations": [{"from": "human", "value": "<image><image>What?"}, {"from": "gpt", "value": "red"}],
+    }
     for i, row in enumerate(rows):
         if i != 2:
             rows[i] = {
@@ -72,13 +75,13 @@ def test_a_bad_record_stops_the_run_or_goes_to_the_ledger(work, model_dir, fovea
     checked = foveate("check", recipe)
     assert checked.code == 2
     assert reason in checked.out
-    result = foveate("train", recipe, "data.max_bad=1", "train.output=run2")
+    result = foveate("train", recipe, "data.max_bad=1")  # into the same folder: nothing was trained in it yet
     assert result.code == 0, result.text
-    (line,) = ledger(work / "run2")
+    (line,) = ledger(work / "run")
     assert (line["reason"], line["origin"]["row"]) == (reason, 2)
     assert line["problem"]
     assert line["fix"]
-    facts = json.loads((work / "run2" / "run.json").read_text())
+    facts = json.loads((work / "run" / "run.json").read_text())
     assert (facts["read"], facts["used"], facts["quarantined"]) == (8, 7, 1)
 
 
@@ -164,7 +167,12 @@ def test_an_adapter_runs_only_as_it_was_allowed(work, model_dir, foveate):
         "    return [{'role': 'user', 'content': [{'type': 'image', 'image': row['image']}, {'type': 'text', 'text': row['question']}]},\n"
         "            {'role': 'assistant', 'content': row['answer'].upper()}]\n"
     )
-    recipe = write_recipe(work, model_dir, data={"train": [{"path": "train.jsonl", "adapter": "mine.py:adapt"}], "workers": 0}, train={"steps": 1, "output": "run"})
+    recipe = write_recipe(
+        work,
+        model_dir,
+        data={"train": [{"path": "train.jsonl", "adapter": "mine.py:adapt"}], "workers": 0},
+        train={"steps": 1, "output": "run"},
+    )
     result = foveate("train", recipe)
     assert result.code == 2
     assert "foveate allow" in result.err

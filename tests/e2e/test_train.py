@@ -134,7 +134,9 @@ def test_every_image_format_trains_upright_and_in_rgb(work, model_dir, foveate):
 @pytest.mark.parametrize("tuning", [{"type": "lora"}, {"type": "full", "parts": ["vision", "projector", "language"]}])
 def test_a_tiny_model_learns_what_it_is_shown(work, model_dir, foveate, tuning):
     write_set(work, 8)
-    recipe = write_recipe(work, model_dir, tuning=tuning, optim={"lr": 0.003}, train={"steps": 25, "output": "run"}, batch={"size": 8, "max_tokens": 512})
+    recipe = write_recipe(
+        work, model_dir, tuning=tuning, optim={"lr": 0.003}, train={"steps": 25, "output": "run"}, batch={"size": 8, "max_tokens": 512}
+    )
     assert foveate("train", recipe).code == 0
     losses = [line["loss"] for line in metrics(work / "run")]
     assert losses[-1] < 0.6 * losses[0]

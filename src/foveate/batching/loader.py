@@ -97,7 +97,9 @@ class StepSource(Dataset):
         dealt = deal(rows, lengths, self.share.world)
         batches, samples, media = [], 0, 0
         for turn, row in enumerate(dealt[self.share.rank]):
-            kinds = frozenset().union(*(read[places[i]][1].kinds for rank in dealt for i in rank[turn])) if self.share.towers else frozenset()
+            kinds = (
+                frozenset().union(*(read[places[i]][1].kinds for rank in dealt for i in rank[turn])) if self.share.towers else frozenset()
+            )
             conversations = {places[i]: read[places[i]][0] for i in row}
             if self.collate is not None:
                 batch, used, bad = self._batch_by_user(list(conversations.values()), spare=read[places[0]][0])
@@ -132,7 +134,9 @@ class StepSource(Dataset):
             return collate_packed(examples, self.family, dummy=dummy), used, bad
         return collate_padded(examples, self.family, pad_id=self.encoder.pad_id, dummy=dummy), used, bad
 
-    def _batch_by_user(self, conversations: list[Conversation], spare: Conversation) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
+    def _batch_by_user(
+        self, conversations: list[Conversation], spare: Conversation
+    ) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
         if conversations:
             return collated_by_user(self.collate, conversations), conversations, {}
         # A rank without a share still has to take part in the collectives: it computes a sample that is not scored.
@@ -154,7 +158,10 @@ def collated_by_user(collate: UserCollate, conversations: Sequence[Conversation]
     labels = inputs.pop("labels", None)
     if labels is None or "input_ids" not in inputs:
         raise DataError(
-            f"returned {sorted(inputs) or 'nothing'}", reason="collate", where="data.collate", fix="return a dict with input_ids and labels, both [B, T]"
+            f"returned {sorted(inputs) or 'nothing'}",
+            reason="collate",
+            where="data.collate",
+            fix="return a dict with input_ids and labels, both [B, T]",
         )
     if labels.shape != inputs["input_ids"].shape:
         raise DataError(

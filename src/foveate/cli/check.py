@@ -79,7 +79,9 @@ def _print(result: Checked, recipe: Path) -> None:
     if result.parts:
         table = Table("part", "tensors", "parameters", "trained", "peak lr")
         for row in result.parts:
-            table.add_row(row.part, f"{row.tensors:,}", f"{row.parameters:,}", f"{row.trained:,}", "frozen" if row.lr is None else f"{row.lr:g}")
+            table.add_row(
+                row.part, f"{row.tensors:,}", f"{row.parameters:,}", f"{row.trained:,}", "frozen" if row.lr is None else f"{row.lr:g}"
+            )
         console.print(table)
     bad = first_bad(list(result.splits.values()), _SHOWN)
     for line in bad:

@@ -13,13 +13,13 @@ from foveate.errors import FoveateError
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE_OR_RUN")
 @overrides_argument
-@click.option("--model", "model_dir", type=click.Path(path_type=Path), help="Folder of a trained model or adapter; the base model when unset.")
+@click.option(
+    "--model", "model_dir", type=click.Path(path_type=Path), help="Folder of a trained model or adapter; the base model when unset."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Where answers and ledger go [default: ./eval-<recipe>].")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 @allow_code_option
-def command(
-    recipe: Path, overrides: tuple[str, ...], model_dir: Path | None, output: Path | None, as_json: bool, allow_code: bool
-) -> None:
+def command(recipe: Path, overrides: tuple[str, ...], model_dir: Path | None, output: Path | None, as_json: bool, allow_code: bool) -> None:
     """Measure a model on held-out data, by loss and by generated answers.
 
     RECIPE_OR_RUN is a recipe, or the folder of a finished run: then its own recipe and trained model are used.

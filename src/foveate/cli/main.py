@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "allow": ("foveate.cli.allow", "Let a recipe run a Python file of yours."),
 }
 EXIT_USER_ERROR = 2
+# Failures of the machine that may strike at any write, with the fix; other OSErrors are bugs.
+_SURROUNDINGS = {
+    errno.ENOSPC: "free space, then go on with --resume",
+    errno.EDQUOT: "free space in your quota, then go on with --resume",
+    errno.EROFS: "write to another place (train.output=...)",
+    errno.EACCES: "check its permissions",
+    errno.EIO: "the disk failed; write to another place (train.output=...)",
+}
 EXIT_INTERRUPTED = 130
 
 
@@ -67,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=None if argv is None else list(argv), prog_name="foveate", standalone_mode=False)
     except FoveateError as error:
-        print(_message(error), file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _fail(error)
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        return _fail(FoveateError(error.strerror, where=str(error.filename or "a file"), fix=_SURROUNDINGS[error.errno]))
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -77,6 +89,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _fail(error: FoveateError) -> int:
+    """Shows the error; one of several processes leaves that to its launcher, which shows the first one only."""
+    from foveate.launch.failure import record_failure
+
+    if not record_failure(error, _message(error)):
+        print(_message(error), file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def _message(error: FoveateError) -> str:

@@ -65,6 +65,37 @@ class Expansion:
                 fix="use the model's own processor and template",
             )
 
+    def smallest(self, kind: MediaKind) -> Size:
+        """The size of a blank medium that costs few tokens."""
+        shapes = [SMALL[kind].shape, *_CHEAP_SHAPES.get(kind, ())]
+        costs: dict[Size, int] = {}
+        for size in (replace(SMALL[kind], shape=shape) for shape in shapes):
+            try:
+                costs[size] = len(self._by_processor(self._placeholders[kind], [size], "").ids)
+            except DataError:
+                continue
+        return min(costs, key=lambda size: costs[size])
+
+    def _expand(self, text: str, sizes: Sequence[Size], where: str, *, short: bool) -> tuple[str, int]:
+        """(expanded text, tokens left out of it). With `short`, runs of one special token are written once."""
+        if not sizes:
+            return text, 0
+        of_kind = {kind: [size for size in sizes if size.kind == kind] for kind in self._placeholders}
+        queues = {kind: iter(found) for kind, found in of_kind.items()}
+        kinds = {token: kind for kind, token in self._placeholders.items()}
+        extra = 0
+
+        def put(found: re.Match[str]) -> str:
+            nonlocal extra
+            kind = kinds[found.group()]
+            full, brief, saved = self._replacement(next(queues[kind]), len(of_kind[kind]) if self._by_count else 1, where)
+            extra += saved
+            return brief if short else full
+
+        used = {self._placeholders[size.kind] for size in sizes}
+        expanded = re.sub("|".join(re.escape(token) for token in sorted(used, key=len, reverse=True)), put, text)
+        return expanded, extra if short else 0
+
     def check_places(self, text: str, sizes: Sequence[Size], where: str) -> None:
         """That rendered text has one place for each medium, and no other. Raises TemplateError."""
         for kind in dict.fromkeys(size.kind for size in sizes):

@@ -43,6 +43,7 @@ class Turns:
     """How the template opens and closes a turn that the model writes; found once per template, see probe.py."""
 
     opening: str  # what `add_generation_prompt` appends, "" where it appends nothing or something else than turns open with
+    gaps: tuple[str, ...] = ()  # what the template puts between that and an answer, longest first
     end_ids: frozenset[int]  # the tokens that may end a turn
     special_ids: frozenset[int]  # every special token of the tokenizer
 
@@ -107,6 +108,8 @@ def target_tokens(heard: Heard, slots: Sequence[Slot], turns: Turns, tap: Tap, w
         if not slot.trained:
             continue
         begin, end = heard.marked.spans[i]
+        if heard.text[begin:end].strip() != slot.text.strip():
+            raise TemplateError(f"the processor rewrites message {slot.message}", where=where, fix="use the model's own processor")
         before, after = neighbours[i]
         first, behind = _answer_tokens(heard, table, slot, (before, begin, end), turns, tap, where)
         last = _end_of_turn(heard, table, slot, behind, after, turns)
@@ -120,16 +123,19 @@ def target_tokens(heard: Heard, slots: Sequence[Slot], turns: Turns, tap: Tap, w
 
 
 def _neighbours(heard: Heard, slots: Sequence[Slot]) -> list[tuple[int, int]]:
-    """For every slot: where the one before it ends and the one after it begins, in characters. System texts may be anywhere."""
-    spans = [None if slot.role == "system" else heard.marked.spans.get(i) for i, slot in enumerate(slots)]
+    """For every slot: where the text before it ends and the text after it begins, in characters."""
+    spans = [heard.marked.spans.get(i) for i in range(len(slots))]
+    # System texts may have been moved anywhere, the others keep their order.
+    moved = [span for slot, span in zip(slots, spans, strict=True) if span and slot.role == "system"]
+    kept = [None if slot.role == "system" else span for slot, span in zip(slots, spans, strict=True)]
     befores, afters = [], []
     at = 0
-    for span in spans:
-        befores.append(at)
+    for span in kept:
+        befores.append(max([at, *(end for _, end in moved if span and end <= span[0])]))
         at = span[1] if span else at
     at = len(heard.text)
-    for span in reversed(spans):
-        afters.append(at)
+    for span in reversed(kept):
+        afters.append(min([at, *(begin for begin, _ in moved if span and begin >= span[1])]))
         at = span[0] if span else at
     return list(zip(befores, reversed(afters), strict=True))
 
@@ -159,6 +165,10 @@ class _Offsets:
             self.begins.append(begin)
             self.ends.append(end)
             covered = end
+        if heard.text[covered:].strip():
+            raise TemplateError(
+                f"the tokenizer cuts the conversation after {len(heard.ids)} tokens", where=where, fix="turn its truncation off"
+            )
 
     def first_after(self, char: int) -> int:
         """The first entry that ends behind `char`."""
@@ -173,21 +183,32 @@ def _answer_tokens(
     heard: Heard, table: _Offsets, slot: Slot, places: tuple[int, int, int], turns: Turns, tap: Tap, where: str
 ) -> tuple[int, int]:
     """(first trained token, token behind the answer's last one)."""
-    before, begin, end = places
-    start = begin
-    opened = heard.text.rfind(turns.opening, before, begin) if turns.opening and slot.first else -1
-    if opened >= 0:
-        start = opened + len(turns.opening)
+    _, begin, end = places
+    opened = _opening(heard.text, slot, places, turns)
+    start = begin if opened is None else opened + len(turns.opening)
     entry = table.first_after(start)
     if entry == len(table.tokens) or table.begins[entry] >= end:
         raise DataError("the tokenizer has no token for the answer", reason="answer_not_encodable", where=where, fix="check its text")
     joined = heard.text[table.begins[entry] : start]
-    if opened < 0 and joined.strip():
+    if opened is None and joined.strip():
         raise _joined("the template's text before the answer", heard.text[table.begins[entry] : table.ends[entry]], slot, where)
-    if opened >= 0 and (joined or not _asks_alike(heard, table, entry, start, turns, tap)):
+    if opened is not None and (joined or not _asks_alike(heard, table, entry, start, turns, tap)):
         raise _joined("the generation prompt", heard.text[opened : table.ends[entry]], slot, where)
     behind = table.first_from(end)
     return table.tokens[entry], table.tokens[behind - 1] + 1
+
+
+def _opening(text: str, slot: Slot, places: tuple[int, int, int], turns: Turns) -> int | None:
+    """Where the generation prompt of this turn begins, if the turn opens with it."""
+    before, begin, _ = places
+    if not turns.opening or not slot.first:
+        return None
+    for gap in turns.gaps:
+        if text.endswith(turns.opening + gap, before, begin):
+            return begin - len(gap) - len(turns.opening)
+    # No text of the record lies between `before` and the answer, so whatever follows the opening is the template's own.
+    found = text.rfind(turns.opening, before, begin)
+    return found if found >= 0 else None
 
 
 def _asks_alike(heard: Heard, table: _Offsets, entry: int, start: int, turns: Turns, tap: Tap) -> bool:

@@ -148,36 +148,42 @@ class _Talk:
 
 
 def _turns(tap: Tap, talk: _Talk) -> tuple[Turns, list[str], bool]:
+    """How turns open and end, what a user should know of it, and whether there is no generation prompt."""
     whole = talk.chat("user", "assistant")
-    notes: list[str] = []
+    longer = _try(talk, "user", "assistant", "user", "assistant")
+    asked, bare = _try(talk, "user", generation=True), _try(talk, "user")
     begin, end = whole.spans[1]
     end_ids = _end_ids(tap, whole.clean, end)
-    opening, cut_prompt = "", True
-    asked = _try(talk, "user", generation=True)
-    bare = _try(talk, "user")
-    if asked is None or bare is None or asked.clean == bare.clean:
+    opening, gaps, notes = "", {""}, []
+    silent = asked is None or bare is None or asked.clean == bare.clean
+    if silent:
         notes.append(
             "the chat template has no generation prompt (add_generation_prompt): Foveate asks with the training text cut before the "
             "answer; other tools will need the same"
         )
+    elif not whole.clean[:begin].startswith(asked.clean):
+        notes.append(
+            f"the chat template's generation prompt ({asked.clean[asked.spans[0][1] :]!r}) differs from how it opens an answer in a "
+            f"conversation ({whole.clean[whole.spans[0][1] : begin]!r}); answers are generated with the former"
+        )
     else:
-        cut_prompt = False
-        if whole.clean[: min(len(asked.clean), begin)] == asked.clean:
-            opening = asked.clean[len(bare.clean) :] if asked.clean.startswith(bare.clean) else asked.clean[asked.spans[0][1] :]
-            gap = whole.clean[len(asked.clean) : begin]
-            if gap.strip():
-                notes.append(f"the chat template puts {gap!r} before an answer; it is trained, as the model must write it by itself")
-        else:
-            notes.append(
-                f"the chat template's generation prompt ({asked.clean[asked.spans[0][1] :]!r}) differs from how it opens an answer in a "
-                f"conversation ({whole.clean[whole.spans[0][1] : begin]!r}); answers are generated with the former"
-            )
-    longer, asked = _try(talk, "user", "assistant", "user", "assistant"), _try(talk, "user", "assistant", "user", generation=True)
-    if opening and longer is not None and asked is not None and not longer.clean.startswith(asked.clean):
-        notes.append("the chat template renders earlier turns differently in a prompt than in a whole conversation of several turns")
+        opening = asked.clean[len(bare.clean) :] if asked.clean.startswith(bare.clean) else asked.clean[asked.spans[0][1] :]
+        gaps.add(whole.clean[len(asked.clean) : begin])
+        if whole.clean[len(asked.clean) : begin].strip():
+            added = whole.clean[len(asked.clean) : begin]
+            notes.append(f"the chat template puts {added!r} before an answer; it is trained, as the model must write it by itself")
+        notes += _notes_on_history(talk, longer)
     if longer is not None and _first_special(tap, longer.clean, longer.spans[1][1], longer.spans[2][0]) not in end_ids:
         notes.append("the chat template ends only the last turn with an end-of-turn token; earlier answers are trained without one")
-    return Turns(opening=opening, end_ids=end_ids, special_ids=tap.special_ids), notes, cut_prompt
+    ordered = tuple(sorted(gaps, key=len, reverse=True))
+    return Turns(opening=opening, gaps=ordered, end_ids=end_ids, special_ids=tap.special_ids), notes, silent
+
+
+def _notes_on_history(talk: _Talk, longer: marks.Marked | None) -> list[str]:
+    asked = _try(talk, "user", "assistant", "user", generation=True)
+    if longer is None or asked is None or longer.clean.startswith(asked.clean):
+        return []
+    return ["the chat template renders earlier turns differently in a prompt than in a whole conversation of several turns"]
 
 
 def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: _Talk, placeholders: dict[str, str]) -> bool:

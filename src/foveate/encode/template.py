@@ -7,7 +7,11 @@ strings wherever there is no medium, get those. Which form a template takes is f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 Form = Literal["parts", "mixed", "strings"]
 FORMS: tuple[Form, ...] = ("parts", "mixed", "strings")
+TIME_LIMIT_S = 10.0
 _HOLDS = "a template holds {{ ... }} or {% ... %}"
 _FIX = "give a working template in `model.chat_template` (the text itself, a .jinja file, or a JSON file with `chat_template`)"
 
@@ -66,10 +71,10 @@ def _own_template(processor: ProcessorMixin) -> str | None:
 
 def _read(value: str) -> tuple[str, str]:
     """(template text, what errors call it)."""
+    if re.match(r'\s*\{\s*"', value):
+        return _from_json(value, "model.chat_template"), "model.chat_template"
     if "{%" in value or "{{" in value:
         return value, "model.chat_template"
-    if value.lstrip().startswith("{"):
-        return _from_json(value, "model.chat_template"), "model.chat_template"
     path = Path(value).expanduser()
     if not path.is_file():
         raise TemplateError(f"is neither a file nor a template ({_HOLDS})", where=f"model.chat_template: {value}", fix=_FIX)
@@ -205,9 +210,10 @@ class Renderer:
         if self.template is None:
             raise TemplateError("the processor has no chat template", where=where, fix=_FIX)
         try:
-            return self._processor.apply_chat_template(
-                chat, chat_template=self.template, add_generation_prompt=generation, tokenize=False
-            )
+            with _time_limit(where):
+                return self._processor.apply_chat_template(
+                    chat, chat_template=self.template, add_generation_prompt=generation, tokenize=False
+                )
         except jinja2.TemplateError as error:
             if type(error) is not jinja2.TemplateError:
                 raise TemplateError(f"the chat template fails: {error}", where=where, fix=_FIX) from error
@@ -220,3 +226,22 @@ class Renderer:
             ) from error
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
             raise TemplateError(f"the chat template fails: {type(error).__name__}: {error}", where=where, fix=_FIX) from error
+
+
+@contextmanager
+def _time_limit(where: str) -> Iterator[None]:
+    """Ends a template that does not come to an end. Works in a process's main thread; elsewhere there is no limit."""
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TemplateError(f"the chat template was not done after {TIME_LIMIT_S:g} s", where=where, fix=_FIX)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

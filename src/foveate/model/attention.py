@@ -93,8 +93,10 @@ def _attend(
 def _rows(states: Tensor, count: int) -> Tensor:
     """[1, heads, count * length, d] -> [count, heads, length, d]."""
     _, heads, total, width = states.shape
-    return states.view(heads, count, total // count, width).transpose(0, 1) if states.is_contiguous() else (
-        states[0].reshape(heads, count, total // count, width).transpose(0, 1)
+    return (
+        states.view(heads, count, total // count, width).transpose(0, 1)
+        if states.is_contiguous()
+        else (states[0].reshape(heads, count, total // count, width).transpose(0, 1))
     )
 
 

@@ -142,10 +142,16 @@ def _from_pretrained(auto: type, section: ModelSection, *, what: str, **options)
         raise ModelError("the model folder holds no config.json", where=name, fix="point `model.id` at a Hugging Face model folder")
     try:
         return auto.from_pretrained(
-            name, revision=section.revision, trust_remote_code=section.trust_remote_code, local_files_only=section.offline or is_local, **options
+            name,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+            local_files_only=section.offline or is_local,
+            **options,
         )
     except (OSError, ValueError, KeyError, ImportError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{what} can't be loaded: {_first_line(error)}", where=section.id, fix=_fix_for(error, section, is_local)) from error
+        raise ModelError(
+            f"{what} can't be loaded: {_first_line(error)}", where=section.id, fix=_fix_for(error, section, is_local)
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -65,7 +65,11 @@ def parts_table(model: nn.Module, rates: dict[str, float]) -> list[PartRow]:
             trained = sum(p.numel() for p in owned if p.requires_grad)
             rows.append(
                 PartRow(
-                    part=part, tensors=len(owned), parameters=sum(p.numel() for p in owned), trained=trained, lr=rates.get(part) if trained else None
+                    part=part,
+                    tensors=len(owned),
+                    parameters=sum(p.numel() for p in owned),
+                    trained=trained,
+                    lr=rates.get(part) if trained else None,
                 )
             )
     return rows

@@ -90,7 +90,9 @@ def _check_parts(model: nn.Module, section: TuningSection, present: set[PartName
         for part in section.model_dump()[field]:
             if part not in present:
                 raise ModelError(
-                    f"this model has no part '{part}'", where=f"tuning.{field}", fix=f"it has: {', '.join(p for p in PARTS if p in present)}"
+                    f"this model has no part '{part}'",
+                    where=f"tuning.{field}",
+                    fix=f"it has: {', '.join(p for p in PARTS if p in present)}",
                 )
     both = set(section.also_full if section.type == "lora" else section.parts)
     if is_tied(model) and len(both & {"embeddings", "head"}) == 1:
@@ -127,7 +129,9 @@ def _lora_targets(model: nn.Module, section: TuningSection) -> list[str]:
             leaves = sorted({name.rpartition(".")[2] for name in inside})
             near = difflib.get_close_matches(pattern.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
             raise ModelError(
-                f"'{pattern}' matches no linear layer in {', '.join(section.parts)}", where="tuning.targets", fix=f"did you mean {', '.join(near)}?"
+                f"'{pattern}' matches no linear layer in {', '.join(section.parts)}",
+                where="tuning.targets",
+                fix=f"did you mean {', '.join(near)}?",
             )
         chosen.update(hits)
     return [name for name in inside if name in chosen]

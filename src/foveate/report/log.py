@@ -180,8 +180,11 @@ class MetricsLog:
                 self._append(line)
 
     def truncate(self, step: int) -> None:
-        """Keeps the lines of steps 1..`step` and the evaluations up to it; all go when `step` is 0 (a fresh start)."""
-        kept = [line for line in read_lines(self.path) if step > 0 and line["step"] <= step]
+        """Keeps the lines of steps 1..`step` and the evaluations up to it, but for the last one, which is made again.
+
+        All go when `step` is 0 (a fresh start).
+        """
+        kept = [line for line in read_lines(self.path) if 0 < step >= line["step"] and line.get("stage") != "after"]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, "".join(_dump(line) for line in kept))
 

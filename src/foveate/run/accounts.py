@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -33,6 +34,7 @@ class Totals:
     read: int
     used: int
     quarantined: int
+    reasons: dict[str, int]  # reason -> records, of the quarantined ones
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -81,6 +83,8 @@ class Accounts:
         bad = {line.origin for line in self.ledger if line.split == "eval"}
         slots = [slot for slot in range(self.eval_slots) if held_out.origin(slot) not in bad]
         self.eval_usable = [(slot, held_out.conversation(slot)) for slot in slots]
+        if bad:
+            self.notes.append(f"{len(bad):,} of {self.eval_slots:,} held-out records can't be used and are not measured; see {LEDGER}")
         if not self.eval_usable:
             raise DataError("no held-out record can be used", reason="empty", where="data.eval", fix=f"see the ledger, {LEDGER}")
 
@@ -98,8 +102,9 @@ class Accounts:
     def totals(self, step: int) -> Totals:
         """The books after `step` steps."""
         visited = {self.prepared.train.origin(slot) for slot in self._visited(step)}
-        bad = {line.origin for line in self.ledger if line.split == "train"} & visited
-        return Totals(read=len(visited), used=len(visited) - len(bad), quarantined=len(bad))
+        bad = [line for line in self.ledger if line.split == "train" and line.origin in visited]
+        reasons = Counter(line.reason for line in bad)
+        return Totals(read=len(visited), used=len(visited) - len(bad), quarantined=len(bad), reasons=dict(reasons.most_common()))
 
     def finished(self, step: int, why: str, time_s: float) -> Finished:
         """The run's last event."""
@@ -107,7 +112,7 @@ class Accounts:
         return Finished(step=step, why=why, read=totals.read, used=totals.used, quarantined=totals.quarantined, time_s=time_s)
 
     def reasons(self) -> dict[str, int]:
-        """Quarantined records by reason."""
+        """All records of the ledger by reason, held-out ones and ones not yet visited included."""
         return self.ledger.counts()
 
     def _visited(self, step: int) -> Iterator[int]:

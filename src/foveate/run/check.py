@@ -78,7 +78,9 @@ def check(recipe: Recipe, *, decode: bool, allow_code: bool, progress: Progress)
     for split in ("train", "eval") if functions is not None else ():
         sections = recipe.data.train if split == "train" else recipe.data.eval
         local = all(section.path is not None for section in sections)
-        mixture = _try(result, f"data.{split}", lambda split=split: open_records(recipe, split, functions), reachable=local or not recipe.model.offline)
+        mixture = _try(
+            result, f"data.{split}", lambda split=split: open_records(recipe, split, functions), reachable=local or not recipe.model.offline
+        )
         if mixture is not None:
             mixtures[split] = mixture
             for line in mixture.describe():
@@ -92,7 +94,9 @@ def check(recipe: Recipe, *, decode: bool, allow_code: bool, progress: Progress)
     for split, mixture in mixtures.items():
         _check_records(result, recipe, split, mixture, encoder, decode, progress)
     if len(mixtures) == 2:
-        result.add("ok", "data", find_overlap(mixtures["train"], mixtures["eval"]).describe() or "no held-out record or medium is trained on")
+        result.add(
+            "ok", "data", find_overlap(mixtures["train"], mixtures["eval"]).describe() or "no held-out record or medium is trained on"
+        )
     for note in recipe_notes(recipe):
         result.add("ok", "recipe", note)
     if mixtures and loaded is None:
@@ -158,15 +162,27 @@ def _encode(found: SplitCheck, encoder: Encoder, conversation) -> None:
 
 def _sum_up(result: Checked, recipe: Recipe, split: str, found: SplitCheck) -> None:
     about, bad = f"data.{split}", len(found.bad)
-    result.add("bad" if bad > allowed(recipe.data.max_bad, found.read) else "ok", about, f"{found.read:,} records read = {found.read - bad:,} usable + {bad:,} bad")
+    result.add(
+        "bad" if bad > allowed(recipe.data.max_bad, found.read) else "ok",
+        about,
+        f"{found.read:,} records read = {found.read - bad:,} usable + {bad:,} bad",
+    )
     if found.wrong_suffix:
         result.add("ok", about, f"{found.wrong_suffix:,} media have a suffix of another format; their content decides")
     if found.tokens:
         marks = [int(torch.tensor(found.tokens, dtype=torch.float64).quantile(q)) for q in (0.5, 0.95, 1.0)]
-        result.add("ok", about, f"tokens per record: median {marks[0]:,}, 95% within {marks[1]:,}, longest {marks[2]:,} (budget {recipe.batch.max_tokens:,})")
+        result.add(
+            "ok",
+            about,
+            f"tokens per record: median {marks[0]:,}, 95% within {marks[1]:,}, longest {marks[2]:,} (budget {recipe.batch.max_tokens:,})",
+        )
     if found.encoded:
         share = 100 * found.supervised / found.encoded_tokens
-        result.add("ok", about, f"labels proven on {found.encoded:,} records: {found.supervised:,} of {found.encoded_tokens:,} tokens are trained ({share:.1f}%)")
+        result.add(
+            "ok",
+            about,
+            f"labels proven on {found.encoded:,} records: {found.supervised:,} of {found.encoded_tokens:,} tokens are trained ({share:.1f}%)",
+        )
         if found.supervised == 0:
             result.add("bad", about, "no token is trained")
 

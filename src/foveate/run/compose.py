@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from foveate.run.accounts import Accounts
 from foveate.batching.loader import Share, iterate, worker_count
 from foveate.config.dump import dump_recipe
 from foveate.config.recipe import Recipe
@@ -19,15 +18,16 @@ from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import Strategy, choose_strategy, unwrap
 from foveate.evaluate.metrics import higher_is_better
 from foveate.events import Evaluated, Event, Listener, Saved, Started
-from foveate.run.facts import run_facts
-from foveate.run.measure import held_out
 from foveate.model.attention import use_segments
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, resolve_id
 from foveate.model.parts import parts_table
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
-from foveate.run.prepare import Prepared, prepare
 from foveate.report.run_page import write_report
+from foveate.run.accounts import Accounts
+from foveate.run.facts import run_facts
+from foveate.run.measure import held_out
+from foveate.run.prepare import Prepared, prepare
 from foveate.train import checkpoint, manifest
 from foveate.train.checkpoint import Best, RunState
 from foveate.train.export import export_model
@@ -64,6 +64,7 @@ class Session:
     notes: list[str]
     best: Best | None = None
     improved: bool = False
+    resumed_at: int | None = None
     train_time_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -120,17 +121,25 @@ def drive(session: Session, run: Run) -> None:
 def finish(session: Session, run: Run) -> None:
     """The last checkpoint, the best weights if asked for, the last evaluation, the final model."""
     recipe, model_dir = session.recipe, session.options.run_dir / "model"
-    if recipe.train.best is not None:
-        run.emit(run.evaluate("during"))
-    run.emit(run.save())
+    if session.resumed_at != run.step:  # else this checkpoint is there, and its evaluation is in it
+        if recipe.train.best is not None:
+            run.emit(run.evaluate("during"))
+        run.emit(run.save())
     if session.best is not None and session.best.step != run.step:
-        session.notes.append(f"the final model is that of step {session.best.step}, the best by {session.best.metric} ({session.best.value:.4f})")
+        session.notes.append(
+            f"the final model is that of step {session.best.step}, the best by {session.best.metric} ({session.best.value:.4f})"
+        )
         path = checkpoint_root(session) / manifest.folder_name(session.best.step)
         checkpoint.load_checkpoint(path, state_of(session, run), model=session.model, optimizer=session.optimizer, ranks=session.ranks)
     if recipe.data.eval:
         run.emit(run.evaluate("after"))
     export_model(
-        session.model, session.prepared.processor, model_dir, base_id=resolve_id(recipe.model), base_revision=recipe.model.revision, ranks=session.ranks
+        session.model,
+        session.prepared.processor,
+        model_dir,
+        base_id=resolve_id(recipe.model),
+        base_revision=recipe.model.revision,
+        ranks=session.ranks,
     )
     run.emit(Saved(step=run.step, path=model_dir, kind="model"))
 
@@ -175,7 +184,8 @@ def make_run(session: Session) -> Run:
     measure = held_out(session.prepared, session.accounts, stepper, session.options.run_dir) if recipe.data.eval else None
 
     def evaluate(stage: str) -> Evaluated:
-        result = measure.evaluate(unwrap(session.model), stage=stage, step=run.step)
+        step = session.best.step if stage == "after" and session.best else run.step
+        result = measure.evaluate(unwrap(session.model), stage=stage, step=step)
         note_best(session, result)
         return result
 
@@ -234,6 +244,7 @@ def resume(session: Session, run: Run, found: manifest.Found) -> None:
         found.path, state_of(session, run), model=session.model, optimizer=session.optimizer, ranks=session.ranks, found=found
     )
     run.step, session.best = loaded.state.step, loaded.state.best
+    session.resumed_at = run.step
     session.notes += [*loaded.notes, f"resumed from {loaded.path} at step {run.step}"]
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from foveate import __version__
-from foveate.run.accounts import Accounts
 from foveate.config.tuning import TuningSection
 from foveate.model.load import auto_class_name
 from foveate.model.parts import PartRow
-from foveate.run.prepare import Prepared
 from foveate.report.run_files import ParamFacts, PartFacts, RunFacts, SourceFacts
+from foveate.run.accounts import Accounts
+from foveate.run.prepare import Prepared
 
 
 def run_facts(
@@ -49,7 +49,7 @@ def run_facts(
         read=totals.read,
         used=totals.used,
         quarantined=totals.quarantined,
-        reasons=accounts.reasons(),
+        reasons=totals.reasons,
         params=ParamFacts(
             total=sum(row.parameters for row in rows),
             trained=sum(row.trained for row in rows),

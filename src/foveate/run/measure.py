@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from foveate.run.accounts import Accounts
 from foveate.batching.loader import Share, StepData
 from foveate.batching.plan import Plan
 from foveate.dist.mesh import Ranks
 from foveate.evaluate.heldout import HeldOut, save_thumbnails
 from foveate.model.families import Family
 from foveate.model.loss import loss_sum
+from foveate.run.accounts import Accounts
 from foveate.run.prepare import Prepared
 from foveate.train.step import Stepper, forward_context, to_device
 
@@ -66,9 +66,7 @@ def measure(
     )
 
 
-def step_loss(
-    model: nn.Module, data: StepData, *, family: Family, ranks: Ranks, keeps_logits: bool, autocast: torch.dtype | None
-) -> float:
+def step_loss(model: nn.Module, data: StepData, *, family: Family, ranks: Ranks, keeps_logits: bool, autocast: torch.dtype | None) -> float:
     """Loss sum of one rank's micro-batches, without gradients."""
     total = 0.0
     for batch in data.batches:

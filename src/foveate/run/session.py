@@ -22,15 +22,15 @@ def run_dir_of(recipe: Recipe, name: str) -> Path:
     return Path(recipe.train.output) if recipe.train.output else Path.cwd() / "runs" / name
 
 
-def train_here(
-    recipe: Recipe, *, name: str, resume: bool, checkpoint: Path | None, overwrite: bool, allow_code: bool, command: str
-) -> int:
+def train_here(recipe: Recipe, *, name: str, resume: bool, checkpoint: Path | None, overwrite: bool, allow_code: bool, command: str) -> int:
     """Train in this process (one of several where torchrun started it); returns the exit code.
 
     Raises FoveateError on every rank when one of them met it.
     """
     run_dir = run_dir_of(recipe, name)
-    options = Options(name=name, run_dir=run_dir, resume=(checkpoint or run_dir) if resume else None, allow_code=allow_code, command=command)
+    options = Options(
+        name=name, run_dir=run_dir, resume=(checkpoint or run_dir) if resume else None, allow_code=allow_code, command=command
+    )
     ranks = init_from_env(recipe.train.device, recipe.parallel.timeout_s)
     try:
         with contextlib.ExitStack() as stack:

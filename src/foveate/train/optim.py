@@ -16,7 +16,10 @@ from foveate.model.parts import part_of
 def peak_rates(section: OptimSection) -> dict[PartName, float]:
     """Peak learning rate of every part, trained or not."""
     parts: tuple[PartName, ...] = ("vision", "projector", "language", "embeddings", "head")
-    return {part: section.lr if part not in section.per_part or section.per_part[part].lr is None else section.per_part[part].lr for part in parts}
+    return {
+        part: section.lr if part not in section.per_part or section.per_part[part].lr is None else section.per_part[part].lr
+        for part in parts
+    }
 
 
 def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW:
@@ -35,7 +38,9 @@ def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW
     trained = {part for part, _ in groups}
     for part in section.per_part:
         if part not in trained:
-            raise ModelError(f"nothing is trained in '{part}'", where=f"optim.per_part.{part}", fix=f"trained parts: {', '.join(sorted(trained))}")
+            raise ModelError(
+                f"nothing is trained in '{part}'", where=f"optim.per_part.{part}", fix=f"trained parts: {', '.join(sorted(trained))}"
+            )
     return torch.optim.AdamW(
         [
             {"params": parameters, "part": part, "peak_lr": peaks[part], "weight_decay": _decay(section, part) if decayed else 0.0}

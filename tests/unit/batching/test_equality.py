@@ -101,7 +101,18 @@ def test_packed_equals_one_by_one(name, tmp_path):
     torch.manual_seed(0)
     model, processor = families.build(name)
     path = write_records(tmp_path, "audio" if "audio" in name else "image")
-    reference = step(model, [make_source(model, processor, path, family=Family(mrope=family_of(model.config).mrope, batched_media=family_of(model.config).batched_media), micro_size=1)])
+    reference = step(
+        model,
+        [
+            make_source(
+                model,
+                processor,
+                path,
+                family=Family(mrope=family_of(model.config).mrope, batched_media=family_of(model.config).batched_media),
+                micro_size=1,
+            )
+        ],
+    )
     use_segments(model)
     assert_equal(step(model, [make_source(model, processor, path, micro_size=1)]), reference)
     assert_equal(step(model, [make_source(model, processor, path, max_tokens=2048)]), reference)  # one packed row
@@ -120,7 +131,9 @@ def test_rows_on_ranks_without_media_run_the_tower_with_a_dummy(tmp_path):
         source = make_source(model, processor, path, share=Share(rank=rank, world=8, towers=True))
         (batch,) = source[0].batches
         assert "pixel_values" in batch.inputs
-        assert batch.num_tokens == sum(source.encoder.length(source.mixture.conversation(batch_origin.row)).tokens for batch_origin in batch.origins)
+        assert batch.num_tokens == sum(
+            source.encoder.length(source.mixture.conversation(batch_origin.row)).tokens for batch_origin in batch.origins
+        )
 
 
 def test_a_family_that_cant_pack_is_padded(tmp_path):

@@ -36,7 +36,11 @@ def test_full_trains_exactly_the_named_part(name, part):
 @pytest.mark.parametrize("part", ["vision", "projector", "language"])
 def test_lora_adapts_exactly_the_named_part(name, part):
     model, _ = families.build(name)
-    if not any(part_of(model)[f"{n}.weight"] == part for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.endswith("lm_head")):
+    if not any(
+        part_of(model)[f"{n}.weight"] == part
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.Linear) and not n.endswith("lm_head")
+    ):
         with pytest.raises(ModelError, match="no linear layer"):
             apply_tuning(model, TuningSection(parts=[part]), seed=0)
         return
@@ -94,7 +98,12 @@ def step_flops(recompute):
     kinds = (ids == model.config.image_token_id).int()
     with FlopCounterMode(display=False) as counter:
         out = tuned(
-            input_ids=ids, pixel_values=patches, image_grid_thw=torch.tensor([[1, 16, 16]]), mm_token_type_ids=kinds, labels=ids, use_cache=False
+            input_ids=ids,
+            pixel_values=patches,
+            image_grid_thw=torch.tensor([[1, 16, 16]]),
+            mm_token_type_ids=kinds,
+            labels=ids,
+            use_cache=False,
         )
         out.loss.backward()
     by_module = counter.get_flop_counts()

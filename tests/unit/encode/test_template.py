@@ -1,0 +1,103 @@
+"""Where templates come from, and what happens to the ones that do not work. Needs transformers."""
+
+import json
+
+import pytest
+from transformers import AutoProcessor
+
+from foveate.encode import template
+from foveate.encode.encoder import Encoder
+from foveate.encode.template import resolve_chat_template, set_chat_template, to_chat
+from foveate.errors import DataError, TemplateError
+from tests import families
+from tests.unit.encode.talk import assistant, encoder_of, encoder_with, picture, talk, trained, user
+
+CHATML = families.chatml("<|vision_start|><|image_pad|><|vision_end|>")
+
+
+def test_a_template_is_a_text_a_file_or_json(tmp_path):
+    processor = families.processor("qwen2_5_vl")
+    (tmp_path / "t.jinja").write_text("\ufeff" + CHATML, encoding="utf-8")
+    (tmp_path / "t.json").write_text(json.dumps({"chat_template": CHATML}))
+    (tmp_path / "named.json").write_text(json.dumps({"chat_template": [{"name": "default", "template": CHATML}]}))
+    written = [CHATML, tmp_path / "t.jinja", tmp_path / "t.json", tmp_path / "named.json", json.dumps({"chat_template": "x{{ 1 }}"})]
+    found = [resolve_chat_template(str(value), processor) for value in written]
+    assert found == [CHATML] * 4 + ["x{{ 1 }}"]
+    assert resolve_chat_template(None, processor) == processor.chat_template
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("missing.jinja", "neither a file nor a template"),
+        ("{{ messages", "line 1 has a mistake"),
+        ("{% for m in messages %}\n{{ m.content }", "mistake"),
+        ('{"other": 1}', "no text under `chat_template`"),
+        ('{"chat_template": ', "not JSON"),
+    ],
+)
+def test_what_is_no_template_is_refused(value, problem):
+    with pytest.raises(TemplateError, match=problem) as caught:
+        set_chat_template(families.processor("qwen2_5_vl"), value)
+    assert caught.value.fix
+
+
+def test_a_file_without_a_template(tmp_path):
+    (tmp_path / "t.jinja").write_text("hello")
+    with pytest.raises(TemplateError, match="holds no template"):
+        resolve_chat_template(str(tmp_path / "t.jinja"), families.processor("qwen2_5_vl"))
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "smolvlm", "gemma3"])
+def test_the_template_is_saved_with_the_processor(tmp_path, name):
+    processor = families.processor(name)
+    own = processor.chat_template
+    before = Encoder(processor).fingerprint()
+    processor.save_pretrained(tmp_path / "own")
+    assert Encoder(AutoProcessor.from_pretrained(tmp_path / "own")).fingerprint() == before
+    set_chat_template(processor, "{# mine #}" + own)
+    assert Encoder(processor).fingerprint() != before
+    processor.save_pretrained(tmp_path / "mine")
+    again = AutoProcessor.from_pretrained(tmp_path / "mine")
+    assert again.chat_template == "{# mine #}" + own
+    assert Encoder(again).fingerprint() == Encoder(processor).fingerprint()
+
+
+def test_no_template_at_all():
+    processor = families.processor("llava")
+    processor.chat_template = processor.tokenizer.chat_template = None
+    with pytest.raises(TemplateError, match="no chat template"):
+        Encoder(processor)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["{{ messages[0].content.missing.more }}", "{{ 1 / 0 }}", "{{ messages | nosuchfilter }}", "{% for i in range(10**9) %}x{% endfor %}"],
+)
+def test_templates_that_fail(broken):
+    with pytest.raises(TemplateError, match="the chat template fails"):
+        encoder_with(broken + CHATML)
+
+
+def test_a_template_without_end(monkeypatch):
+    monkeypatch.setattr(template, "TIME_LIMIT_S", 0.3)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(TemplateError, match=r"not done after 0\.3 s"):
+        encoder_with(endless + CHATML)
+
+
+def test_a_template_that_wants_a_medium_first():
+    wants = "{% if messages[0].content[0].type != 'image' %}{{ raise_exception('image first') }}{% endif %}"
+    encoder = encoder_with(wants + CHATML)
+    assert trained(encoder, encoder(talk(user(picture(), "a"), assistant("red")))) == ["red<|im_end|>"]
+    with pytest.raises(DataError, match="image first"):
+        encoder(talk(user("a"), assistant("red")))
+
+
+def test_chats_have_one_part_for_neighbouring_texts_and_none_for_empty_ones():
+    conversation = talk(user("a", picture(), "", "b", "c"), assistant("d"))
+    assert to_chat(conversation)[0]["content"] == [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "bc"}]
+    assert to_chat(conversation, form="mixed")[1]["content"] == "d"
+    assert to_chat(conversation, form="strings", placeholders={"image": "<i>"})[0]["content"] == "a<i>bc"
+    encoder = encoder_of("smolvlm")
+    assert trained(encoder, encoder(conversation)) == [" d<end_of_utterance>"]
