@@ -1,7 +1,7 @@
 """Writes docs/recipe.md from the recipe's own types and the command line's own options.
 
-    python docs/make_reference.py            # write it
-    python docs/make_reference.py --check    # exit with 1 if the committed page is not what this script makes
+python docs/make_reference.py            # write it
+python docs/make_reference.py --check    # exit with 1 if the committed page is not what this script makes
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ PAGE = Path(__file__).with_name("recipe.md")
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _SIMPLE = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
 _PATHS = {"file": "path", "maybe": "text or path", "code": "function"}
-_PLACES = {SourceSection: "data.train.0", PartOptimSection: "optim.per_part.<part>"}
+# Sections that stand in lists and mappings: where, and what they are.
+_PLACES = {
+    SourceSection: (
+        "data.train.0",
+        "One source of records, the first of `data.train`. It is named by `path`, `hub` or `use`; `use` may also stand beside one of the "
+        "other two, for records of that set's schema kept elsewhere. See [data.md](data.md).",
+    ),
+    PartOptimSection: ("optim.per_part.<part>", "Settings of one part that differ from the rest."),
+}
 
 INTRO = """\
 # The recipe
@@ -77,16 +85,13 @@ def page() -> str:
         if section is None:
             blocks.append(f"## `{name}`\n\n{_table([(name, field)])}")
             continue
-        blocks.append(_section(f"## `{name}`", section))
+        blocks.append(f"## `{name}`\n\n{(section.__doc__ or '').strip()}\n\n{_table(section.model_fields.items())}")
         for inner in dict.fromkeys(found for item in section.model_fields.values() if (found := _section_of(item.annotation, nested=True))):
-            blocks.append(_section(f"### `{_PLACES[inner]}`", inner))
+            place, about = _PLACES[inner]
+            blocks.append(f"### `{place}`\n\n{about}\n\n{_table(inner.model_fields.items())}")
     blocks.append(_commands())
     blocks.append(EXIT_CODES)
     return "\n".join(blocks)
-
-
-def _section(title: str, section: type[Section]) -> str:
-    return f"{title}\n\n{(section.__doc__ or '').strip()}\n\n{_table(section.model_fields.items())}"
 
 
 def _table(fields: Any) -> str:
@@ -130,7 +135,7 @@ def _items(kind: Any, *, one: bool = False) -> str:
     if get_origin(kind) is Literal and "projector" in get_args(kind):
         return "part" if one else "parts"
     if _section_of(kind):
-        return f"[section](#{_anchor(_PLACES[kind])})" if one else f"[sources](#{_anchor(_PLACES[kind])})"
+        return f"[section](#{_anchor(_PLACES[kind][0])})" if one else f"[sources](#{_anchor(_PLACES[kind][0])})"
     return _word(kind)
 
 
@@ -160,7 +165,9 @@ def _default(field: FieldInfo) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Safe inside a table: no bar ends the cell, and `<name>` outside of code is no HTML."""
+    pieces = text.replace("|", "\\|").replace("\n", " ").split("`")
+    return "`".join(piece if number % 2 else piece.replace("<", "&lt;") for number, piece in enumerate(pieces))
 
 
 def _commands() -> str:
@@ -180,7 +187,7 @@ def _commands() -> str:
 
 def _help(command: click.Command) -> str:
     lines = [line.strip() for line in (command.help or "").splitlines()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).strip() + "\n"
 
 
 def _arguments(command: click.Command) -> Iterator[str]:

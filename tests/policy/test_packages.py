@@ -19,7 +19,6 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "av": "av",
     "pydantic_core": "pydantic",
-    "mlflow": "mlflow-skinny",
 }
 # Never imported by Foveate, but needed by transformers for models that Foveate supports.
 NEEDED_BY_OTHERS = {"num2words", "pytest-xdist"}

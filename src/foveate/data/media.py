@@ -20,6 +20,7 @@ import struct
 import warnings
 import zlib
 from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from PIL import Image as Pillow
@@ -67,10 +68,29 @@ def image_size(image: Image, *, max_image_pixels: int) -> tuple[int, int]:
     """(height, width) of what `open_image` returns, from the header alone. The same DataErrors, but those of damaged pixels."""
     with _opened(image, max_image_pixels) as picture:
         width, height = picture.size
-        # Pillow gives a TIFF's size as turned already.
-        if picture.format != "TIFF" and picture.getexif().get(Exif.Orientation) in _TURNED:
+        if _may_be_turned(picture) and picture.getexif().get(Exif.Orientation) in _TURNED:
             width, height = height, width
     return _shrunk(height, width, image.max_pixels)
+
+
+def _may_be_turned(picture: Pillow.Image) -> bool:
+    """Whether looking for an orientation is worth it: Pillow decodes all of a PNG to find one, so its chunks are listed first."""
+    if picture.format == "PNG":
+        blob, chunks, at = picture.fp, set(), 8
+        while len(head := _read_at(blob, at, 8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            chunks.add(kind)
+            at += length + 12  # length, type and checksum are four bytes each
+        return bool(chunks & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+    return picture.format != "TIFF"  # Pillow gives a TIFF's size as turned already
+
+
+def _read_at(blob: IO[bytes], at: int, count: int) -> bytes:
+    place = blob.tell()
+    blob.seek(at)
+    found = blob.read(count)
+    blob.seek(place)
+    return found
 
 
 def has_wrong_suffix(media: Media) -> bool:

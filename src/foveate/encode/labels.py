@@ -104,6 +104,8 @@ def target_tokens(heard: Heard, slots: Sequence[Slot], turns: Turns, tap: Tap, w
     table = _Offsets(heard, where)
     trained = [False] * len(heard.ids)
     neighbours = _neighbours(heard, slots)
+    # Whether every text of the record is known by its place, so that what lies between two of them is the template's own.
+    sure = all(i in heard.marked.spans for i, slot in enumerate(slots) if slot.text.strip())
     for i, slot in enumerate(slots):
         if not slot.trained:
             continue
@@ -111,7 +113,8 @@ def target_tokens(heard: Heard, slots: Sequence[Slot], turns: Turns, tap: Tap, w
         if heard.text[begin:end].strip() != slot.text.strip():
             raise TemplateError(f"the processor rewrites message {slot.message}", where=where, fix="use the model's own processor")
         before, after = neighbours[i]
-        first, behind = _answer_tokens(heard, table, slot, (before, begin, end), turns, tap, where)
+        opened = _opening(heard.text, slot, (before, begin), turns, sure)
+        first, behind = _answer_tokens(heard, table, slot, (begin, end), opened, turns, tap, where)
         last = _end_of_turn(heard, table, slot, behind, after, turns)
         if last == behind:
             _check_clean_end(heard, table, end, where)
@@ -180,11 +183,10 @@ class _Offsets:
 
 
 def _answer_tokens(
-    heard: Heard, table: _Offsets, slot: Slot, places: tuple[int, int, int], turns: Turns, tap: Tap, where: str
+    heard: Heard, table: _Offsets, slot: Slot, place: tuple[int, int], opened: int | None, turns: Turns, tap: Tap, where: str
 ) -> tuple[int, int]:
-    """(first trained token, token behind the answer's last one)."""
-    _, begin, end = places
-    opened = _opening(heard.text, slot, places, turns)
+    """(first trained token, token behind the answer's last one). `opened` is where the turn's generation prompt begins."""
+    begin, end = place
     start = begin if opened is None else opened + len(turns.opening)
     entry = table.first_after(start)
     if entry == len(table.tokens) or table.begins[entry] >= end:
@@ -198,16 +200,15 @@ def _answer_tokens(
     return table.tokens[entry], table.tokens[behind - 1] + 1
 
 
-def _opening(text: str, slot: Slot, places: tuple[int, int, int], turns: Turns) -> int | None:
-    """Where the generation prompt of this turn begins, if the turn opens with it."""
-    before, begin, _ = places
+def _opening(text: str, slot: Slot, gap_place: tuple[int, int], turns: Turns, sure: bool) -> int | None:
+    """Where the generation prompt of this turn begins, if the turn opens with it; the prompt lies within `gap_place`."""
+    before, begin = gap_place
     if not turns.opening or not slot.first:
         return None
     for gap in turns.gaps:
         if text.endswith(turns.opening + gap, before, begin):
             return begin - len(gap) - len(turns.opening)
-    # No text of the record lies between `before` and the answer, so whatever follows the opening is the template's own.
-    found = text.rfind(turns.opening, before, begin)
+    found = text.rfind(turns.opening, before, begin) if sure else -1
     return found if found >= 0 else None
 
 

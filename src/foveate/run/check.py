@@ -97,8 +97,9 @@ def check(recipe: Recipe, *, decode: bool, allow_code: bool, progress: Progress)
         result.add(
             "ok", "data", find_overlap(mixtures["train"], mixtures["eval"]).describe() or "no held-out record or medium is trained on"
         )
-    for note in recipe_notes(recipe):
-        result.add("ok", "recipe", note)
+    for about, notes in (("recipe", recipe_notes(recipe)), ("template", encoder.notes if encoder else ())):
+        for note in notes:
+            result.add("ok", about, note)
     if mixtures and loaded is None:
         result.add("unknown", "labels", "token counts and labels need the model's processor")
     return result
@@ -181,7 +182,7 @@ def _sum_up(result: Checked, recipe: Recipe, split: str, found: SplitCheck) -> N
         result.add(
             "ok",
             about,
-            f"labels proven on {found.encoded:,} records: {found.supervised:,} of {found.encoded_tokens:,} tokens are trained ({share:.1f}%)",
+            f"labels proven on {found.encoded:,} records: {found.supervised:,} of {found.encoded_tokens:,} tokens trained ({share:.1f}%)",
         )
         if found.supervised == 0:
             result.add("bad", about, "no token is trained")

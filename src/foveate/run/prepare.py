@@ -76,7 +76,7 @@ class Prepared:
             found.append(f"samples are padded: model.attention is {self.recipe.model.attention}, which can't keep packed samples apart")
         else:
             found.append(f"samples are packed into rows of up to {self.recipe.batch.max_tokens} tokens; attention stays within each sample")
-        return (*found, *recipe_notes(self.recipe))
+        return (*found, *(self.encoder.notes if self.encoder else ()), *recipe_notes(self.recipe))
 
 
 def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:

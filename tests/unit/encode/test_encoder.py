@@ -1,6 +1,7 @@
 """Every family through one encoder: exact lengths, prompts that are prefixes, outputs that its model takes. Needs torch."""
 
 import pickle
+import random
 
 import pytest
 import torch
@@ -65,6 +66,13 @@ def test_lengths_of_sounds_are_exact(samples):
     conversation = talk(user(sound(samples), "say it"), assistant("hello"))
     length = encoder.length(conversation)
     assert length.tokens == len(encoder(conversation).input_ids) and length.kinds == {"audio"}
+
+
+def test_lengths_of_many_sounds_are_exact_though_few_are_tried():
+    encoder, draw = Encoder(families.processor("qwen2_audio")), random.Random(1)
+    for samples in [draw.randint(400, 8000) for _ in range(120)]:
+        conversation = talk(user(sound(samples), "say it"), assistant("hello"))
+        assert encoder.length(conversation).tokens == len(encoder(conversation).input_ids)
 
 
 def test_a_sound_that_the_model_would_not_hear_to_the_end_is_quarantined():

@@ -1,8 +1,11 @@
 """Labels under templates that people really write: exactly right, or an error that says how to mend it. Needs torch."""
 
+import random
+
 import pytest
 
 from foveate.errors import DataError, TemplateError
+from tests import families
 from tests.families import chatml
 from tests.unit.encode.talk import assistant, encoder_of, encoder_with, picture, talk, trained, user, whole
 
@@ -254,3 +257,35 @@ def test_no_generation_prompt_means_that_prompts_are_cut_from_training_text():
     assert example.input_ids[:count].tolist() == prompt["input_ids"][0].tolist()
     assert encoder.text(prompt["input_ids"][0]).endswith("<|im_start|>assistant\n")
     assert encoder.text(example.input_ids[count:]) == "blue<|im_end|>\n"
+
+
+def test_a_system_text_that_is_put_before_or_behind_an_answer_is_not_trained():
+    answer = "(m.role == 'assistant')"
+    for text in (f"(system + '\n' if {answer} else '') + {TEXT}", f"{TEXT} + ('\n' + system if {answer} else '')"):
+        template = turns(text, before="{% set system = messages[0].content[0].text if messages[0].role == 'system' else '' %}")
+        template = template.replace("in messages %}", "in messages if m.role != 'system' %}")
+        said = spans(template, user("be brief", role="system"), user("a"), assistant("red"))
+        assert "".join(said).replace("<|im_end|>", "").strip() == "red"
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "smolvlm", "gemma3"])
+def test_labels_are_what_prefixes_say(name):
+    """An independent way: what an answer adds to its prompt, up to the end of the turn, is what is trained."""
+    encoder, draw = encoder_of(name), random.Random(5)
+    processor = families.processor(name)
+    tokenizer = processor.tokenizer
+    words = ["red", "a", "7", "\n", "  ", "é", "😀", ".", "yes,", "日本", "User:", "-", "\t", "Assistant:", "what?"]
+    for _ in range(60):
+        texts = ["x" + "".join(draw.choice(words) + draw.choice(["", " "]) for _ in range(draw.randint(1, 9))) + "z" for _ in range(6)]
+        messages = [assistant(text) if i % 2 else user(text) for i, text in enumerate(texts)]
+        example = encoder(talk(*messages))
+        chat = [{"role": m.role, "content": [{"type": "text", "text": m.text}]} for m in messages]
+        options = {"add_special_tokens": False}
+        ids = tokenizer(processor.apply_chat_template(chat), **options)["input_ids"]
+        wanted = [-100] * len(ids)
+        for turn in (1, 3, 5):
+            prompt = tokenizer(processor.apply_chat_template(chat[:turn], add_generation_prompt=True), **options)["input_ids"]
+            assert ids[: len(prompt)] == prompt
+            end = next(i for i in range(len(prompt), len(ids)) if ids[i] in encoder.end_ids)
+            wanted[len(prompt) : end + 1] = ids[len(prompt) : end + 1]
+        assert example.input_ids.tolist() == ids and example.labels.tolist() == wanted
