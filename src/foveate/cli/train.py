@@ -25,7 +25,7 @@ def command(
 ) -> int:
     """Fine-tune a model as RECIPE says; OVERRIDES such as `optim.lr=2e-5` come on top.
 
-    Exit codes: 0 done, 2 an error of the input or surroundings, 130 or 143 stopped by a signal after a checkpoint.
+    Exit codes: 0 done, 2 an error of the input or surroundings, 130, 143 or 138 stopped by SIGINT, SIGTERM or SIGUSR1 after a checkpoint.
     """
     if checkpoint is not None and not resume:
         raise FoveateError("--from needs --resume", where="foveate train", fix="add --resume")

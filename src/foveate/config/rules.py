@@ -157,9 +157,6 @@ def _source(source: SourceSection, path: str) -> Iterator[Broken]:
                 yield Broken(
                     path=f"{path}.{name}", problem="has no effect on local files", fix="remove it, or name a hub data set with hub"
                 )
-    if source.path is None and source.media_root is not None:
-        problem = "has no effect on hub data, which carries its media itself"
-        yield Broken(path=f"{path}.media_root", problem=problem, fix="remove it", also=(path,))
     for role in source.columns:
         if role not in COLUMN_ROLES:
             near = nearest(role, COLUMN_ROLES)

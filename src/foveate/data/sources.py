@@ -18,6 +18,9 @@ from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 
+_SPLITS = {"train", "training", "test", "val", "valid", "validation", "dev", "eval"}  # usual names of folders that hold a split
+
+
 class Source(Protocol):
     """Records by number. Picklable; opens its files anew in each process."""
 
@@ -118,7 +121,7 @@ def _open_file(path: Path, name: str, split: Split) -> Source:
     if split.name and split.name != "train" and split.name.lower() not in path.stem.lower():
         raise DataError(
             f"a single file has no split {split.name!r}", reason="bad_split", where=str(path),
-            fix=f"write the slice alone, `{split.text.removeprefix(split.name) or 'no split at all'}`",
+            fix=f"write the slice alone, `split: {rest}`" if (rest := split.text.removeprefix(split.name)) else "leave `split` out",
         )  # fmt: skip
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson", ".json"):
@@ -147,11 +150,16 @@ def _open_folder(path: Path, name: str, split: Split) -> Source:
     if parquet:
         return open_parquet(choose_files(parquet, split.name, path), name, root=path)
     if pictures or "metadata.jsonl" in files or "metadata.csv" in files:
+        inner = path / split.name
+        if split.name and inner.is_dir():
+            return open_folder(inner, name, list_files(inner))
         if split.name not in ("", "train"):
-            inner = path / split.name
-            if inner.is_dir():
-                return open_folder(inner, name, list_files(inner))
             raise DataError(f"no folder {split.name!r} here", reason="bad_split", where=str(path), fix="change `split:`")
+        splits = sorted(_SPLITS & {Path(file).parts[0].lower() for file in files if len(Path(file).parts) > 2})
+        if len(splits) > 1:  # train and test folders of class folders: reading both would train on the held-out pictures
+            raise DataError(
+                f"the folder holds the splits {listed(splits)}", reason="bad_split", where=str(path), fix=f"choose one, e.g. `split: {splits[-1]}`"
+            )
         return open_folder(path, name, files)
     raise DataError(
         f"the folder holds no Parquet files and no pictures, but {listed(files, 4) or 'nothing'}",

@@ -12,6 +12,7 @@ import torch
 from foveate.batching.lengths import require_fit
 from foveate.config.recipe import Recipe
 from foveate.config.rules import recipe_notes
+from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
 from foveate.data.overlap import find_overlap
 from foveate.data.scan import quarantined, scan
@@ -93,6 +94,10 @@ def check(recipe: Recipe, *, decode: bool, allow_code: bool, progress: Progress)
         _check_tuning(result, recipe)
     for split, mixture in mixtures.items():
         _check_records(result, recipe, split, mixture, encoder, decode, progress)
+    read, bad = (sum(values) for values in zip((0, 0), *((found.read, len(found.bad)) for found in result.splits.values()), strict=True))
+    limit = Ledger(None, recipe.data.max_bad).limit(read)
+    if bad > limit:
+        result.add("bad", "data", f"{bad:,} bad records, and data.max_bad = {recipe.data.max_bad} allows {limit:,}")
     if len(mixtures) == 2:
         result.add(
             "ok", "data", find_overlap(mixtures["train"], mixtures["eval"]).describe() or "no held-out record or medium is trained on"
@@ -163,11 +168,7 @@ def _encode(found: SplitCheck, encoder: Encoder, conversation) -> None:
 
 def _sum_up(result: Checked, recipe: Recipe, split: str, found: SplitCheck) -> None:
     about, bad = f"data.{split}", len(found.bad)
-    result.add(
-        "bad" if bad > allowed(recipe.data.max_bad, found.read) else "ok",
-        about,
-        f"{found.read:,} records read = {found.read - bad:,} usable + {bad:,} bad",
-    )
+    result.add("ok", about, f"{found.read:,} records read = {found.read - bad:,} usable + {bad:,} bad")
     if found.wrong_suffix:
         result.add("ok", about, f"{found.wrong_suffix:,} media have a suffix of another format; their content decides")
     if found.tokens:
@@ -186,11 +187,6 @@ def _sum_up(result: Checked, recipe: Recipe, split: str, found: SplitCheck) -> N
         )
         if found.supervised == 0:
             result.add("bad", about, "no token is trained")
-
-
-def allowed(max_bad: int | str, read: int) -> int:
-    """Bad records that `data.max_bad` tolerates among `read`."""
-    return int(float(max_bad.rstrip("% ")) / 100 * read) if isinstance(max_bad, str) else max_bad
 
 
 def first_bad(splits: Sequence[SplitCheck], most: int) -> list[Quarantined]:

@@ -65,7 +65,6 @@ def test_a_broken_rule_stands_at_its_line(tmp_path: Path, line: str, expected: s
         ("{split: train}", "data.train.0: names no data; give one of path, hub and use"),
         ("{path: a, hub: b/c}", "data.train.0: has both path and hub; keep the one that the records come from"),
         ("{path: a, revision: x}", "data.train.0.revision: has no effect on local files; remove it, or name a hub data set with hub"),
-        ("{hub: a/b, media_root: c}", "data.train.0.media_root: has no effect on hub data, which carries its media itself; remove it"),
         (
             "{path: a, columns: {pictures: b}}",
             "data.train.0.columns.pictures: unknown role; roles: image, audio, video, question, answer, messages, caption, ",

@@ -80,9 +80,9 @@ def choose_columns(mapped: Mapping[str, str], columns: Sequence[str], root: Path
                 f"`columns: {role}` names {column!r}, which is no column" + (f"; did you mean {near!r}?" if near else ""),
                 reason="unknown_column", where=where, fix=f"columns are {listed(columns)}",
             )  # fmt: skip
-    named = dict(mapped)
+    named, free = dict(mapped), [column for column in columns if column not in mapped.values()]
     for role in ROLES:
-        found = candidates(role, columns)
+        found = candidates(role, free)
         if role not in named and len(found) == 1:
             named[role] = found[0]
     return Columns(named=named, root=root)
