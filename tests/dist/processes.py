@@ -12,6 +12,8 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
 from typing import Any
 
 _LIMIT_S = 120.0
@@ -57,15 +59,26 @@ def run_ranks(work: Callable[..., Any], world: int, *arguments: Any) -> list[Any
     return [result for _, result in outcomes]
 
 
-def _enter(work: Callable[..., Any], rank: int, world: int, port: int, sender: Any, arguments: tuple) -> None:
+class _Answer:
+    """Sends a process's result, or whatever ended it, to the process that started it."""
+
+    def __init__(self, sender: Connection) -> None:
+        self.sender, self.result = sender, None
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self.sender.send((True, self.result) if error is None else (False, "".join(traceback.format_exception(error))))
+        self.sender.close()
+        return True
+
+
+def _enter(work: Callable[..., Any], rank: int, world: int, port: int, sender: Connection, arguments: tuple) -> None:
     numbers = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(number) for name, number in numbers.items()}, MASTER_ADDR="127.0.0.1")
     from foveate.dist.mesh import init_from_env, shut_down
 
-    try:
-        result = (True, work(init_from_env("cpu", timeout_s=60), *arguments))
-    except BaseException:  # noqa: B036 - a test process hands whatever went wrong to its parent
-        result = (False, traceback.format_exc())
-    sender.send(result)
-    sender.close()
+    with _Answer(sender) as answer:
+        answer.result = work(init_from_env("cpu", timeout_s=60), *arguments)
     shut_down()

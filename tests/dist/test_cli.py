@@ -72,10 +72,10 @@ def test_a_killed_process_is_named_and_the_run_resumes_bit_for_bit(tmp_path: Pat
     assert final == whole
 
 
-def test_an_error_is_said_without_a_traceback(tmp_path: Path) -> None:
+def test_an_error_is_said_once(tmp_path: Path) -> None:
     recipe = make(tmp_path, "smolvlm")
     process = start("train", recipe, "tuning.targets=['nope']", "--nproc", 2, cwd=tmp_path)
     _, err = process.communicate(timeout=90)
     assert process.returncode == 2
-    assert "'nope' matches no linear layer" in err
+    assert err.count("'nope' matches no linear layer") == 1
     assert "Traceback" not in err

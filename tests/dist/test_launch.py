@@ -26,6 +26,7 @@ ranks = init_from_env("cpu", timeout_s=60)
 stopped = []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+signal.signal(signal.SIGUSR1, lambda *_: stopped.append(1))
 barrier()
 folder = Path(sys.argv[0]).parent
 (folder / f"pid-{ranks.rank}.part").write_text(str(os.getpid()))
@@ -80,9 +81,11 @@ def test_ends(tmp_path: Path, act: str, code: int, said: str) -> None:
     assert gone(tmp_path)
 
 
-@pytest.mark.parametrize(("number", "code", "saved"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 2), (signal.SIGKILL, -9, 0)])
+@pytest.mark.parametrize(
+    ("number", "code", "saved"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 2), (signal.SIGUSR1, 138, 2), (signal.SIGKILL, -9, 0)]
+)
 def test_signals_reach_every_rank(tmp_path: Path, number: signal.Signals, code: int, saved: int) -> None:
-    """SIGTERM and Ctrl-C let them save; when the launcher itself is killed they end too."""
+    """SIGTERM, SIGUSR1 and Ctrl-C let them save; when the launcher itself is killed they end too."""
     with subprocess.Popen(command(tmp_path, "wait"), stderr=subprocess.PIPE, text=True) as process:
         while not all((tmp_path / f"pid-{rank}").exists() for rank in (0, 1)):
             assert process.poll() is None, process.stderr.read()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import torch.distributed as dist
 from foveate.errors import FoveateError, ModelError
 
 T = TypeVar("T")
+_LEAVE_S = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +66,24 @@ def init_from_env(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        atexit.register(_leave_at_exit)
     return Ranks(rank=rank, world=world, local_rank=local_rank, device=place)
 
 
 def shut_down() -> None:
-    """Leaves the process group, if there is one. On the way out with an error it is left to the process's end: taking it down in order
-    could wait for processes that wait for this one."""
+    """Leaves the process group, if there is one. On the way out with an error that is left for the process's end, when the error is told:
+    taking the group down may have to wait for processes that wait for this one."""
     if dist.is_initialized() and sys.exc_info()[0] is None:
         dist.destroy_process_group()
+
+
+def _leave_at_exit() -> None:
+    """A process that ends inside a gloo group aborts ("terminate called"), so it leaves the group, within 15 s, or is ended by SIGALRM."""
+    if dist.is_initialized():
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_LEAVE_S)
+        dist.destroy_process_group()
+        signal.alarm(0)
 
 
 def barrier() -> None:

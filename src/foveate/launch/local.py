@@ -29,7 +29,7 @@ def launch(
     by signal n, else 1.
 
     Rank 0 keeps this terminal; what the others print goes to `log_dir` (kept) or a temporary folder. When a process fails, the
-    others are asked to end and killed after 30 s; after SIGINT or SIGTERM to this process all get it, with `timeout_s` to save and end.
+    others are asked to end and killed after 30 s; SIGINT, SIGTERM and SIGUSR1 to this process reach all, with `timeout_s` to save and end.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -73,6 +73,7 @@ def explain(codes: Mapping[int, int], reasons: Sequence[Failure], nproc: int) ->
         late = [rank for rank in range(nproc) if rank not in told] or ["another"]
         return f"rank {reasons[0].rank} of {nproc} waited too long for rank {', '.join(map(str, late))}: {last_line}", EXIT_BUG
     ended = [rank for rank in silent if codes[rank] != -signal.SIGTERM]  # SIGTERM is what the agent sends to the others
+    ended.sort(key=lambda rank: codes[rank] == -signal.SIGABRT)  # losing a connection may also abort a process
     if ended and (not reasons or _says(reasons[0], _LOST)):
         return _ending(ended[0], codes[ended[0]], nproc), max(codes[ended[0]], EXIT_BUG)
     if reasons:
@@ -116,6 +117,7 @@ def _config(nproc: int, logs: Path, timeout_s: float):
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.1,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects={rank: Std.ALL if rank else Std.NONE for rank in range(nproc)}),
     )
 

@@ -30,7 +30,7 @@ from foveate.run.measure import held_out
 from foveate.run.prepare import Prepared, prepare
 from foveate.train import checkpoint, manifest
 from foveate.train.checkpoint import Best, RunState
-from foveate.train.export import export_model
+from foveate.train.export import export_model, is_peft
 from foveate.train.lock import RunLock
 from foveate.train.loop import Run, catch_signals, fit
 from foveate.train.optim import make_optimizer, peak_rates, set_rates
@@ -284,10 +284,8 @@ def checkpoint_root(session: Session) -> Path:
 
 def base_model(model: nn.Module) -> nn.Module:
     """The transformers model inside DDP and PEFT."""
-    from peft import PeftModel
-
     bare = unwrap(model)
-    return bare.get_base_model() if isinstance(bare, PeftModel) else bare
+    return bare.get_base_model() if is_peft(bare) else bare
 
 
 def needs_towers(session: Session) -> bool:

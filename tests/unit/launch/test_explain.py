@@ -30,6 +30,7 @@ def reason(rank: int, text: str, *, expected: bool = False) -> Failure:
         ({1: -9, 0: -15}, [], "rank 1 of 2 was killed by SIGKILL (often the system's answer to running out of memory)", 1),
         ({0: 1, 1: -11}, [reason(0, LOST)], "rank 1 of 2 was killed by SIGSEGV; all processes were ended", 1),
         ({0: 1, 1: 3}, [reason(0, LOST)], "rank 1 of 2 ended with exit code 3; all processes were ended", 3),
+        ({0: -6, 1: -9}, [], "rank 1 of 2 was killed by SIGKILL", 1),
         ({1: 1, 0: -9}, [reason(1, "ZeroDivisionError: x")], "rank 1 of 2 failed:\nZeroDivisionError: x", 1),
         ({0: 1, 1: -9}, [reason(0, LATE)], f"rank 0 of 2 waited too long for rank 1: {LATE.splitlines()[1]}", 1),
         ({1: -15, 0: 1}, [reason(0, LOST)], f"rank 0 of 2 failed:\n{LOST}", 1),
