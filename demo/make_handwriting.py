@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from forms import LABELS, Asked, FormRow, ask_form, draw_form, pick_digits
+from forms import Asked, FormRow, ask_form, draw_form, pick_rows
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -35,9 +35,9 @@ def split_scans(seed: int) -> tuple[Scans, Scans]:
 
 def handwritten(rng: random.Random, scans: Scans) -> list[FormRow]:
     """The rows of one form, each digit one scan."""
-    numbers = pick_digits(rng)
-    glyphs = [tuple(rng.choice(scans[digit]) for digit in number) for number in numbers]
-    return [FormRow(label=a, digits=b, glyphs=c) for a, b, c in zip(LABELS, numbers, glyphs, strict=False)]
+    return [
+        FormRow(label=label, digits=number, glyphs=tuple(rng.choice(scans[digit]) for digit in number)) for label, number in pick_rows(rng)
+    ]
 
 
 def as_messages(picture: str, asked: list[Asked]) -> dict[str, object]:

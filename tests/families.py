@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("smolvlm", "smolvlm_split", "qwen2_5_vl", "qwen3_vl", "gemma3", "llava_onevision", "qwen2_audio")
-EXTRA_NAMES = ("paligemma", "idefics3", "llava", "internvl")  # further processors that the encoder is tested on
+EXTRA_NAMES = ("paligemma", "idefics3", "llava", "internvl", "qwen2_vl")  # further processors that the encoder is tested on
 
 _CORPUS = (
     "what color is the object? red green blue yellow circle square triangle",
@@ -213,6 +213,20 @@ def _qwen2_5_vl() -> tuple[Any, Any, Any]:
     return hf.Qwen2_5_VLForConditionalGeneration, config, processor
 
 
+def _qwen2_vl() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    tok = _chatml_tokenizer(*_QWEN_TOKENS)
+    limits = dict(min_pixels=28 * 28, max_pixels=112 * 112)
+    images, video = hf.Qwen2VLImageProcessor(**limits), hf.Qwen2VLVideoProcessor(**limits)
+    config = hf.Qwen2VLConfig(
+        **_qwen_ids(tok),
+        vision_config=dict(depth=2, embed_dim=64, hidden_size=128, mlp_ratio=2, num_heads=4, patch_size=14),
+        text_config=dict(vocab_size=len(tok), rope_parameters=_ROPE, bos_token_id=None, eos_token_id=2, pad_token_id=0, **_TEXT),
+    )
+    return hf.Qwen2VLForConditionalGeneration, config, hf.Qwen2VLProcessor(images, tok, video, chat_template=_QWEN_TEMPLATE)
+
+
 def _qwen3_vl() -> tuple[Any, Any, Any]:
     import transformers as hf
 
@@ -347,4 +361,5 @@ _FAMILIES: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
     "idefics3": lambda: _smolvlm(smol=False),
     "llava": _llava,
     "internvl": _internvl,
+    "qwen2_vl": _qwen2_vl,
 }

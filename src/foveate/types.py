@@ -27,7 +27,8 @@ class Origin:
     row: int = -1  # 0-based record number within the source
 
     def __str__(self) -> str:
-        return f"{self.file or self.dataset}:{self.row}"
+        # Not `file:row`: everyone would read that as a line of the file, which it is not.
+        return f"{self.file or self.dataset} row {self.row}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

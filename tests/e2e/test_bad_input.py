@@ -70,7 +70,7 @@ def test_a_bad_record_stops_the_run_or_goes_to_the_ledger(work, model_dir, fovea
     result = foveate("train", recipe)
     assert result.code == 2
     assert "Traceback" not in result.text
-    assert f"train.jsonl:2: {reason}" in result.err
+    assert f"train.jsonl row 2: {reason}" in result.err
     assert not (work / "run" / "model").exists()
     checked = foveate("check", recipe)
     assert checked.code == 2

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests import families
 from tests.e2e.conftest import metrics, start, write_recipe, write_set
 
 
@@ -94,3 +95,37 @@ def test_changed_data_is_refused(work, recipe, foveate):
     result = foveate("train", recipe, "train.steps=2", "--resume")
     assert result.code == 2
     assert "training data changed" in result.err
+
+
+def test_changed_base_weights_are_refused(work, foveate):
+    """Adapters alone are in a checkpoint: on other base weights they would go on as another model."""
+    write_set(work, 4)
+    recipe = write_recipe(work, families.save("smolvlm", work / "base"), train={"steps": 1, "output": "run"})
+    assert foveate("train", recipe).code == 0
+    weights = work / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    result = foveate("train", recipe, "--resume")
+    assert result.code == 2
+    assert "base model changed" in result.err
+
+
+def test_a_run_that_differs_is_refused_before_weights_load(work, foveate):
+    write_set(work, 4)
+    recipe = write_recipe(work, families.save("smolvlm", work / "base"), train={"steps": 1, "output": "run"})
+    assert foveate("train", recipe).code == 0
+    (work / "base" / "model.safetensors").unlink()
+    result = foveate("train", recipe, "--resume", "optim.lr=0.5")
+    assert result.code == 2
+    assert "optim.lr" in result.err
+
+
+def test_going_on_in_another_folder_looks_for_the_best_anew(work, model_dir, foveate):
+    write_set(work, 8)
+    evaluation = {"train": [{"path": "train.jsonl"}], "eval": [{"path": "train.jsonl"}], "workers": 0}
+    train = {"steps": 6, "eval_every": 2, "best": "loss", "keep": 1, "output": "run"}
+    recipe = write_recipe(work, model_dir, data=evaluation, evaluate={"metrics": ["loss"]}, train=train, optim={"lr": 1e-6})
+    assert foveate("train", recipe).code == 0
+    first = work / "run" / "checkpoints" / "step-000006"
+    result = foveate("train", recipe, "train.output=other", "--resume", "--from", first)
+    assert result.code == 0, result.text
+    assert (work / "other" / "model" / "adapter_model.safetensors").is_file()

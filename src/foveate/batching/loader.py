@@ -201,7 +201,7 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
             yield data
             step += 1
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # else an exception in a worker, which says more itself
             raise
         records = ", ".join(str(source.mixture.origin(slot)) for slot in source.plan.step(step)[:8])
         raise DataError(

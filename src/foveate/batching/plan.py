@@ -24,7 +24,9 @@ class Plan:
     @property
     def total_samples(self) -> int:
         """Record slots that the whole run visits."""
-        return self.steps * self.size if self.steps is not None else round(self.epochs * self.records)
+        if self.steps is not None:
+            return self.steps * self.size
+        return max(1, round(self.epochs * self.records))  # however small the share of an epoch, something is trained
 
     @property
     def total_steps(self) -> int:

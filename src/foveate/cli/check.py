@@ -86,6 +86,9 @@ def _print(result: Checked, recipe: Path) -> None:
     bad = first_bad(list(result.splits.values()), _SHOWN)
     for line in bad:
         console.print(f"  {line.origin}: {line.reason}: {line.problem}" + (f"; {line.fix}" if line.fix else ""), markup=False)
+    more = sum(len(found.bad) for found in result.splits.values()) - len(bad)
+    if more:
+        console.print(f"  and {more:,} more; --json lists all of them")
     unknown = sum(finding.state == "unknown" for finding in result.findings)
     verdict = "ready to train" if result.ok and not unknown else "nothing wrong found" if result.ok else "not ready"
     console.print(f"{recipe}: {verdict}" + (f"; {unknown} not checked" if unknown else ""), markup=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe
+from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe, require_way
 from foveate.errors import FoveateError
 
 
@@ -32,7 +32,9 @@ def command(recipe: Path, overrides: tuple[str, ...], model_dir: Path | None, ou
         recipe = recipe / "recipe.yaml"
     if model_dir is not None and not model_dir.is_dir():
         raise FoveateError("no such model folder", where=str(model_dir), fix="train first, or name another folder with --model")
-    _evaluate(read_recipe(recipe, overrides), model_dir, output or Path(f"eval-{name}"), as_json, allow_code)
+    loaded, output = read_recipe(recipe, overrides), output or Path(f"eval-{name}")
+    require_way(output)
+    _evaluate(loaded, model_dir, output, as_json, allow_code)
 
 
 def _evaluate(recipe, model_dir: Path | None, output: Path, as_json: bool, allow_code: bool) -> None:

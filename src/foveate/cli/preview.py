@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe, recipe_argument
+from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe, recipe_argument, require_way
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def command(
     No weights are loaded. Exit codes: 0 done, 2 when no record could be shown.
     """
     loaded = read_recipe(recipe, (*overrides, *(["model.offline=true"] if offline else [])))
+    page = output or Path(f"preview-{recipe.stem}.html")
+    require_way(page.parent)
+    if page.is_dir():
+        raise FoveateError("is a folder", where=f"--output: {page}", fix=f"name the page: {page / 'preview.html'}")
     from foveate.report.preview import write_preview
     from foveate.run.prepare import prepare
 
@@ -47,7 +51,7 @@ def command(
         )
     shown, rejected = _gather(prepared, samples, rows)
     notes = (*prepared.notes(), *prepared.encoder.notes)
-    page = write_preview(shown, output or Path(f"preview-{recipe.stem}.html"), title=recipe.stem, notes=notes, rejected=rejected)
+    page = write_preview(shown, page, title=recipe.stem, notes=notes, rejected=rejected)
     click.echo(f"{len(shown)} samples shown, {len(rejected)} records can't be used: {page.absolute()}")
     return 0 if shown else 2
 

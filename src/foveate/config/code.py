@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foveate.config.guard import UserCode
 from foveate.config.suggest import listed, nearest
 from foveate.errors import FoveateError
-
-# What a module's own code may raise while it is imported: shown as the user's error, not as a bug of ours.
-_USER_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError)
-_USER_ERRORS += (SyntaxError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +46,9 @@ def load_function(spec: str, *, allow_code: bool) -> Callable[..., Any]:
     if not allow_code:
         _check_allowed(spec, sources)
     own = code.files[-1]
-    try:
+    # Whatever a module raises while it is imported is the user's error, not a bug of ours.
+    with UserCode(lambda what: FoveateError(f"failed while it was imported{what}", where=str(own), fix="mend the file")):
         module = _run_file(own, sources[own]) if code.module is None else importlib.import_module(code.module)
-    except _USER_ERRORS as error:
-        raise FoveateError(f"failed while it was imported: {type(error).__name__}: {error}", where=str(own), fix="mend the file") from error
     return _function_of(module, code.function, own)
 
 

@@ -14,6 +14,7 @@ from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif"})
+_LONGEST_CELL = 1 << 30  # bytes
 _METADATA = ("metadata.jsonl", "metadata.csv")
 
 
@@ -118,10 +119,12 @@ def open_folder(path: Path, name: str, files: Sequence[str]) -> FolderSource | J
 
 def open_csv(path: Path, name: str) -> CsvSource:
     """Read a .csv file with a header line. DataError when a row has more or fewer cells than the header."""
+    csv.field_size_limit(_LONGEST_CELL)  # the default, 128 KiB, is less than a picture in base64
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            header = next(reader, [])
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(header, path)
             rows = []
             for cells in filter(None, reader):
                 if len(cells) != len(header):
@@ -135,3 +138,13 @@ def open_csv(path: Path, name: str) -> CsvSource:
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", reason="bad_csv", where=f"{path}:{reader.line_num}", fix="mend this line") from None
     return CsvSource(name=name, path=path, columns=tuple(header), rows=rows)
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    twice = next((cell for at, cell in enumerate(header) if cell in header[:at]), None)
+    if twice is not None:
+        raise DataError(f"the header names {twice!r} twice", reason="bad_csv", where=f"{path}:1", fix="give each column its own name")
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise DataError(
+            f"its cells are separated by {other!r}, not by commas", reason="bad_csv", where=f"{path}:1", fix="export it with commas"
+        )

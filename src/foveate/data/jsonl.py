@@ -123,10 +123,26 @@ def open_jsonl(path: Path, name: str) -> JsonlSource:
             raise DataError("the file is UTF-16", reason="bad_encoding", where=str(path), fix="save it as UTF-8")
         first = 3 if head.startswith(codecs.BOM_UTF8) else 0
         file.seek(first)
-        is_array = path.suffix == ".json" and file.read(4096).lstrip()[:1] == b"["
-        file.seek(first)
-        starts, ends = _index_array(path, first) if is_array else _index_lines(file, first)
+        opening = file.read(4096).lstrip()
+        if _is_array(file, opening, path.suffix.lower()):
+            starts, ends = _index_array(path, first)
+        else:
+            file.seek(first)
+            starts, ends = _index_lines(file, first)
+            if path.suffix.lower() == ".json" and len(starts) > 1 and _is_one_object(path, first):
+                starts, ends = starts[:1], ends[-1:]
     return JsonlSource(name=name, path=path, starts=starts, ends=ends, stamp=stamp)
+
+
+def _is_array(file, opening: bytes, suffix: str) -> bool:
+    """Whether the file holds one array. A .jsonl may too: it begins with `[{` and ends with `]`."""
+    if suffix == ".json" or opening[:1] != b"[":
+        return opening[:1] == b"["
+    if opening[1:].lstrip()[:1] != b"{":
+        return False
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 4096))
+    return file.read().rstrip()[-1:] == b"]"
 
 
 def _stamp(descriptor: int) -> tuple[int, int]:
@@ -169,7 +185,7 @@ def _index_array(path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
     The bytes are read as Latin-1, where a character is a byte: JSON's structure is ASCII, so offsets come out right
     whatever the strings hold, and the strings themselves are read again, as UTF-8, when a record is asked for.
     """
-    text = path.read_bytes().decode("latin-1")
+    text = _latin(path)
     decoder, spans, at = json.JSONDecoder(), [], _skip(text, first) + 1
     try:
         at = _skip(text, at)
@@ -181,6 +197,8 @@ def _index_array(path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
                 at = _skip(text, at + 1)
             elif text[at : at + 1] != "]":
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
+        if (rest := _skip(text, at + 1)) < len(text):
+            raise json.JSONDecodeError("Extra data after the array", text, rest)
     except json.JSONDecodeError as error:
         raise DataError(
             f"not JSON: {error.msg}",
@@ -188,8 +206,24 @@ def _index_array(path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
             where=f"{path}:{error.lineno}:{error.colno}",
             fix="mend the array, or write JSON lines",
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
+        raise DataError(f"not JSON that can be read: {error}", reason="bad_json", where=str(path), fix="write JSON lines") from None
     offsets = np.array(spans, dtype=np.int64).reshape(-1, 2)
     return offsets[:, 0].copy(), offsets[:, 1].copy()
+
+
+def _is_one_object(path: Path, first: int) -> bool:
+    """Whether the whole file is one object over several lines, and not lines of JSON."""
+    text = _latin(path)
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, _skip(text, first))
+    except (ValueError, RecursionError):  # lines of JSON with a bad one first: said when that is read
+        return False
+    return _skip(text, end) == len(text)
+
+
+def _latin(path: Path) -> str:
+    return path.read_bytes().decode("latin-1")
 
 
 def _skip(text: str, at: int) -> int:

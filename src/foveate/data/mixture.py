@@ -232,5 +232,11 @@ def _code(section: SourceSection, adapter: Adapter) -> str:
     """Hash of the file of a user's adapter; "" for ours, whose version the run records anyway."""
     if section.adapter is None:
         return ""
-    path = inspect.getsourcefile(adapter.function)
+    # An object with `__call__` has no file of its own; its class has.
+    function = adapter.function
+    code = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    try:
+        path = inspect.getsourcefile(code)
+    except TypeError:  # compiled
+        path = None
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else section.adapter

@@ -41,11 +41,12 @@ def generate_answers(
     Args:
         model: not wrapped in DDP; sharded by FSDP2 is fine.
         synced: keep generating until every rank is done, as sharded weights need. Every rank must then pass equally many
-            conversations.
+            conversations of each combination of media kinds, for all of them run the same towers in the same order.
     Raises:
         DataError: a conversation that can't be encoded.
     """
-    order = sorted(range(len(conversations)), key=lambda i: (encoder.length(conversations[i]).tokens, i))
+    lengths = [encoder.length(conversation) for conversation in conversations]
+    order = sorted(range(len(lengths)), key=lambda i: (sorted(lengths[i].kinds) if synced else [], lengths[i].tokens, i))
     answers = [""] * len(conversations)
     config = greedy_config(model, encoder, max_new_tokens)
     # no_grad, not inference_mode: FSDP2 gathers parameters into storages that later steps train on.

@@ -14,13 +14,32 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from foveate.errors import ModelError
+
 NAME = "foveate_segments"
+# What some language models (gpt-oss, Gemma 2) give their attention and SDPA would leave out without a word.
+_NOT_IN_SDPA = ("s_aux", "softcap")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Run:
+    """Neighbouring segments of one length: tokens start..stop of the row."""
+
+    start: int
+    stop: int
+    count: int
+    blocks: Tensor | None  # [count, length] on the CPU where an image attends in both directions within them, else None
+
+    @property
+    def length(self) -> int:
+        """Tokens of each of them."""
+        return (self.stop - self.start) // self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Segments:
-    lengths: tuple[int, ...]
-    blocks: Tensor | None  # [T]: 1 where the token belongs to an image that attends in both directions
+    runs: tuple[_Run, ...]
+    masks: dict[tuple[int, int | None], Tensor]  # (a run's start, window) -> its mask: the same in every layer, so made once
 
 
 # A plain variable, not a context variable: with gradient checkpointing the recomputation runs in autograd's own threads,
@@ -34,10 +53,11 @@ def segments(lengths: tuple[int, ...] | None, blocks: Tensor | None = None) -> I
 
     Args:
         lengths: the segments' lengths, summing to T; None leaves attention as it is.
-        blocks: [1, T], 1 at the tokens of images that attend in both directions, for families that have it.
+        blocks: [1, T], 1 at the tokens of images that attend in both directions, for families that have it; on the CPU, so that
+            looking at it never waits for a GPU.
     """
     global _active
-    _active = None if lengths is None else _Segments(lengths=lengths, blocks=None if blocks is None else blocks[0])
+    _active = None if lengths is None else _Segments(runs=_runs(lengths, None if blocks is None else blocks[0].cpu()), masks={})
     try:
         yield
     finally:
@@ -76,18 +96,29 @@ def _attend(
 
     if _active is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    window, outputs, start = options.get("sliding_window"), [], 0
-    for length, run in groupby(_active.lengths):
+    ignored = [name for name in _NOT_IN_SDPA if options.get(name) is not None]
+    if ignored:
+        raise ModelError(f"packed attention knows no {', '.join(ignored)}", where="batch.pack", fix="set model.attention to eager")
+    runs, window, outputs = _active.runs, options.get("sliding_window"), []
+    if runs[-1].stop != query.shape[2]:
+        raise ValueError(f"segments sum to {runs[-1].stop} but the row has {query.shape[2]} tokens")
+    for run in runs:
+        q, k, v = (_rows(states[:, :, run.start : run.stop], run.count) for states in (query, key, value))
+        out, _ = sdpa_attention_forward(module, q, k, v, _mask_of(run, window, q.device), **options)
+        outputs.append(out.reshape(1, run.stop - run.start, *out.shape[2:]))
+    return torch.cat(outputs, dim=1), None
+
+
+def _runs(lengths: tuple[int, ...], blocks: Tensor | None) -> tuple[_Run, ...]:
+    """lengths, and blocks [T] on the CPU -> runs of equal lengths."""
+    found, start = [], 0
+    for length, run in groupby(lengths):
         count = len(list(run))
         stop = start + length * count
-        q, k, v = (_rows(states[:, :, start:stop], count) for states in (query, key, value))
-        mask = _segment_mask(start, length, count, window, q.device)
-        out, _ = sdpa_attention_forward(module, q, k, v, mask, **options)
-        outputs.append(out.reshape(1, length * count, *out.shape[2:]))
+        inside = None if blocks is None else blocks[start:stop].view(count, length)
+        found.append(_Run(start=start, stop=stop, count=count, blocks=inside if inside is not None and bool(inside.any()) else None))
         start = stop
-    if start != query.shape[2]:
-        raise ValueError(f"segments sum to {start} but the row has {query.shape[2]} tokens")
-    return torch.cat(outputs, dim=1), None
+    return tuple(found)
 
 
 def _rows(states: Tensor, count: int) -> Tensor:
@@ -100,19 +131,20 @@ def _rows(states: Tensor, count: int) -> Tensor:
     )
 
 
-def _segment_mask(start: int, length: int, count: int, window: int | None, device: torch.device) -> Tensor | None:
+def _mask_of(run: _Run, window: int | None, device: torch.device) -> Tensor | None:
     """None where plain causal attention is meant, else [count or 1, 1, length, length], True = may attend."""
-    blocks = None if _active.blocks is None else _active.blocks[start : start + length * count].view(count, length)
-    has_blocks = blocks is not None and bool(blocks.any())
-    if not has_blocks and (window is None or length <= window):
+    if run.blocks is None and (window is None or run.length <= window):
         return None
-    offset = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)[None, :]
-    allowed = (offset >= 0)[None]
-    if window is not None:
-        allowed = allowed & (offset < window)[None]
-    if has_blocks:
-        allowed = allowed | _same_block(blocks)
-    return allowed[:, None]
+    key = (run.start, window)
+    if key not in _active.masks:
+        offset = torch.arange(run.length)[:, None] - torch.arange(run.length)[None, :]
+        allowed = (offset >= 0)[None]
+        if window is not None:
+            allowed = allowed & (offset < window)[None]
+        if run.blocks is not None:
+            allowed = allowed | _same_block(run.blocks)
+        _active.masks[key] = allowed[:, None].to(device)
+    return _active.masks[key]
 
 
 def _same_block(blocks: Tensor) -> Tensor:

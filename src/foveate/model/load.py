@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import logging
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 EMBEDDED = "foveate:tiny"
+_SAMPLE = 1 << 16  # bytes
 _SHIM: list[torch.library.Library] = []  # keeps the operators registered for the life of the process
 
 
@@ -106,6 +108,25 @@ def load_model(section: ModelSection, *, attention: str = "sdpa") -> PreTrainedM
             fix="use a complete checkpoint of this architecture",
         )
     return model
+
+
+def weights_fingerprint(section: ModelSection, config: PretrainedConfig) -> str:
+    """Changes when the base weights do: the hub's commit, or the size and a few samples of each safetensors file of a folder.
+
+    Whole files are not read, since they may be hundreds of gigabytes; weights that were trained further differ in every sample.
+    """
+    folder = Path(resolve_id(section))
+    if not folder.is_dir():
+        return str(config._commit_hash)
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for eighth in range(8):
+                file.seek(max(0, size * (eighth + 1) // 8 - _SAMPLE))
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 def load_skeleton(section: ModelSection) -> PreTrainedModel:

@@ -22,8 +22,11 @@ def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
         model: called as `model(**batch.inputs)`; may be wrapped for several processes.
         keeps_logits: whether its forward takes `logits_to_keep` as an index tensor.
     """
+    # Labels stay on the CPU (see train.step.to_device), so that finding the columns does not wait for a GPU.
     columns = supervised_columns(batch.labels)
     targets = batch.labels[:, columns + 1]
+    device = batch.inputs["input_ids"].device
+    columns, targets = columns.to(device, non_blocking=True), targets.to(device, non_blocking=True)
     options = {"logits_to_keep": columns} if keeps_logits else {}
     logits = model(**batch.inputs, use_cache=False, **options).logits
     if not keeps_logits:

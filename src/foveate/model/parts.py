@@ -43,6 +43,24 @@ def part_of(model: nn.Module) -> dict[str, PartName]:
     return {name: classify(name) for name, _ in model.named_parameters()}
 
 
+def parts_below(parts: dict[str, PartName]) -> dict[str, set[PartName]]:
+    """The parts inside every module that holds parameters, by the module's name; `parts` is what `part_of` gives.
+
+    One walk over the names, however many modules there are: large models with adapters have tens of thousands.
+    """
+    below: dict[str, set[PartName]] = {}
+    for name, part in parts.items():
+        words = name.split(".")
+        for end in range(1, len(words)):
+            below.setdefault(".".join(words[:end]), set()).add(part)
+    return below
+
+
+def trained_parts(model: nn.Module, parts: dict[str, PartName]) -> set[PartName]:
+    """The parts in which some parameter is trained."""
+    return {parts[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def classifier(model: nn.Module) -> Callable[[str], PartName]:
     """The rule behind `part_of`, for any parameter's name, tied ones included."""
     embeddings = _module_names(model, model.get_input_embeddings())

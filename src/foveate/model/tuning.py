@@ -15,7 +15,7 @@ from foveate.config.base import PartName
 from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable
-from foveate.model.parts import PARTS, classifier, is_tied, part_of
+from foveate.model.parts import PARTS, classifier, is_tied, part_of, parts_below, trained_parts
 
 
 def apply_tuning(model: nn.Module, section: TuningSection, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
@@ -44,14 +44,14 @@ def checkpoint_activations(model: nn.Module) -> int:
     backward pass through frozen towers (1.7x the operations of a LoRA step). A frozen tower is left out altogether.
     """
     parts = part_of(model)
-    trained = {part for name, part in parts.items() if model.get_parameter(name).requires_grad}
+    below, trained = parts_below(parts), trained_parts(model, parts)
     blocks = checkpointable(model)
     if not blocks:
         raise ModelError("this model can't recompute activations", where="train.gradient_checkpointing", fix="set it to false")
     count = 0
     for name, block in blocks.items():
-        owner = next((parts[full] for full in parts if full.startswith(name + ".")), "language")
-        block.gradient_checkpointing = owner == "language" or owner in trained
+        owners = below.get(name, {"language"})
+        block.gradient_checkpointing = "language" in owners or bool(owners & trained)
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         count += block.gradient_checkpointing
     return count
@@ -64,9 +64,9 @@ def freeze_towers(model: nn.Module) -> list[str]:
     choice is made anew at each forward, so unfreezing a tower later is safe.
     """
     parts, towers = part_of(model), []
-    trained = {part for name, part in parts.items() if model.get_parameter(name).requires_grad}
+    below, trained = parts_below(parts), trained_parts(model, parts)
     for name, module in model.named_modules() if "vision" not in trained else ():
-        inside = {part for full, part in parts.items() if name and full.startswith(name + ".")}
+        inside = below.get(name, set())
         covered = "vision" in inside and inside <= {"vision", "projector"} - trained
         if covered and not isinstance(module, (nn.ModuleList, nn.ModuleDict)) and not any(name.startswith(f"{tower}.") for tower in towers):
             towers.append(name)
@@ -110,6 +110,8 @@ def _with_adapters(model: nn.Module, section: TuningSection, whole: set[PartName
         lora_dropout=section.dropout,
         target_modules=_as_pattern(model, names),
         modules_to_save=sorted(_whole_modules(model, whole)) or None,
+        # PEFT trains copies of such modules; without this the copy of a tied embedding would leave the head behind as it was.
+        ensure_weight_tying="head" in whole and is_tied(model),
     )
     return get_peft_model(model, config)
 
@@ -149,9 +151,9 @@ def _as_pattern(model: nn.Module, names: list[str]) -> str | list[str]:
 def _whole_modules(model: nn.Module, whole: set[PartName]) -> list[str]:
     """Largest modules that lie entirely in the parts trained in full beside the adapters."""
     parts, found = part_of(model), []
+    below = parts_below(parts)
     for name, module in model.named_modules():
-        inside = [part for full, part in parts.items() if full.startswith(name + ".")]
-        covered = name and inside and all(part in whole for part in inside)
+        covered = name in below and below[name] <= whole
         if covered and not isinstance(module, (nn.ModuleList, nn.ModuleDict)) and not any(name.startswith(f"{done}.") for done in found):
             found.append(name)
     loose = [n for n, part in parts.items() if part in whole and not any(n.startswith(f"{done}.") for done in found)]

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from foveate.events import Evaluated, Event, Finished, Quarantined, Saved, Started, Stepped
 from foveate.report.answers import change, ends, primary_metric
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
-from foveate.report.text import count, duration, metric_name, metric_value, number
+from foveate.report.text import count, duration, metric_name, metric_value, number, steps
 
 _WINDOW_STEPS = 20  # speed and time left are means over these
 _SHOWN_QUARANTINED = 3  # each bad record is in the ledger; the terminal gets the first few
@@ -73,7 +73,7 @@ class ProgressLine:
         self._total, self._step = event.total_steps, event.step
         for note in event.notes:
             self._print(f"note: {note}")
-        resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else f"{count(event.total_steps)} steps"
+        resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else steps(event.total_steps)
         self._print(f"training: {resumed}, kept in {event.run_dir}")
         if self._console.is_terminal:
             columns = (

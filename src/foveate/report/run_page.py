@@ -155,7 +155,7 @@ def _gallery_note(shown: int, item: EvalFile | None) -> str:
 
 def _ledger_line(line: dict[str, Any]) -> LedgerLine:
     origin = line.get("origin", {})
-    where = f"{origin.get('file') or origin.get('dataset', '')}:{origin.get('row', '')}" if isinstance(origin, dict) else str(origin)
+    where = f"{origin.get('file') or origin.get('dataset', '')} row {origin.get('row', '')}" if isinstance(origin, dict) else str(origin)
     return LedgerLine(origin=where, reason=line.get("reason", ""), problem=line.get("problem", ""), fix=line.get("fix", ""))
 
 

@@ -55,6 +55,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def steps(number_of: int) -> str:
+    """1 -> `1 step`, 3000 -> `3,000 steps`."""
+    return f"{count(number_of)} step{'' if number_of == 1 else 's'}"
+
+
 def short_count(value: float) -> str:
     """1234567 -> `1.23M`, for parameters and ticks."""
     for limit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):

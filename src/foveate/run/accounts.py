@@ -19,7 +19,7 @@ from foveate.dist.mesh import Ranks, gather_objects
 from foveate.errors import DataError
 from foveate.events import Finished, Quarantined
 from foveate.run.prepare import Prepared
-from foveate.train.step import StepTotals
+from foveate.train.step import StepTotals, unequal
 from foveate.types import Conversation
 
 LEDGER = "quarantine.jsonl"
@@ -37,6 +37,19 @@ class Totals:
     reasons: dict[str, int]  # reason -> records, of the quarantined ones
 
 
+class Usable(Sequence[tuple[int, Conversation]]):
+    """The usable records among `slots` as (slot, conversation), each read when it is asked for: media may be embedded in them."""
+
+    def __init__(self, mixture: Mixture, slots: Sequence[int]) -> None:
+        self._mixture, self._slots = mixture, slots
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, i: int) -> tuple[int, Conversation]:
+        return self._slots[i], self._mixture.conversation(self._slots[i])
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Accounts:
     """The books of a run; every rank keeps the same ones, rank 0 also the file."""
@@ -47,7 +60,7 @@ class Accounts:
     plan: Plan
     known: list[Quarantined] = field(default_factory=list)  # found before the first step of this process
     notes: list[str] = field(default_factory=list)
-    eval_usable: list[tuple[int, Conversation]] = field(default_factory=list)
+    eval_usable: Sequence[tuple[int, Conversation]] = ()
 
     @staticmethod
     def open(prepared: Prepared, folder: Path, ranks: Ranks) -> Accounts:
@@ -82,7 +95,7 @@ class Accounts:
         self._scan(held_out, "eval", list(range(self.eval_slots)))
         bad = {line.origin for line in self.ledger if line.split == "eval"}
         slots = [slot for slot in range(self.eval_slots) if held_out.origin(slot) not in bad]
-        self.eval_usable = [(slot, held_out.conversation(slot)) for slot in slots]
+        self.eval_usable = Usable(held_out, slots)
         if bad:
             self.notes.append(f"{len(bad):,} of {self.eval_slots:,} held-out records can't be used and are not measured; see {LEDGER}")
         if not self.eval_usable:
@@ -96,6 +109,8 @@ class Accounts:
             for share in gather_objects(data.bad):
                 holes |= dict(share)
         if totals.samples + len(holes) != planned:
+            if self.ranks.world > 1:
+                raise unequal(data)
             raise AssertionError(f"step {data.step}: {totals.samples} trained + {len(holes)} holes, but {planned} were planned")
         return self._enter(bad for _, bad in sorted(holes.items()))
 
@@ -130,7 +145,8 @@ class Accounts:
 
     def _scan(self, mixture: Mixture, split: str, slots: Sequence[int]) -> None:
         level = self.prepared.recipe.data.preflight
-        decode = level == "decode" or (level == "auto" and len(slots) <= _DECODE_LIMIT)
+        # Held-out records are decoded whatever their number: each is measured, and one that fails then would end the run.
+        decode = level == "decode" or (level == "auto" and (split == "eval" or len(slots) <= _DECODE_LIMIT))
         found = []
         for slot in slots[self.ranks.rank :: self.ranks.world]:
             error = verdict(self.prepared, mixture, slot, decode=decode)

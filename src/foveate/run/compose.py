@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from foveate.evaluate.metrics import higher_is_better
 from foveate.events import Evaluated, Event, Listener, Saved, Started
 from foveate.model.attention import use_segments
 from foveate.model.families import keeps_logits
-from foveate.model.load import load_model, resolve_id
+from foveate.model.load import load_model, resolve_id, weights_fingerprint
 from foveate.model.parts import parts_table
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
 from foveate.report.run_page import write_report
@@ -61,6 +62,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     accounts: Accounts
     listeners: Sequence[Listener]
+    fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
     notes: list[str]
     best: Best | None = None
     improved: bool = False
@@ -86,16 +88,22 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
     """
     prepared = prepare(recipe, allow_code=options.allow_code)
     found = checkpoint.find(options.resume, ranks) if options.resume else None
+    fingerprints = fingerprints_of(prepared)
+    if found is not None:  # before anything slow
+        now = RunState(step=0, recipe=recipe.model_dump(mode="json"), fingerprints=fingerprints)
+        on_first(ranks, lambda: checkpoint.refuse_differences(found.path, checkpoint.read_state(found.path), now))
     accounts = Accounts.open(prepared, options.run_dir, ranks)
     accounts.preflight()
-    session = build(prepared, options, ranks, accounts, listeners)
+    session = build(prepared, options, ranks, accounts, listeners, fingerprints)
     run = make_run(session)
     if found is not None:
         resume(session, run, found)
     on_first(ranks, lambda: (options.run_dir / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8"))
     with catch_signals(run):
         drive(session, run)
-    return run.stopping[0] if run.stopping and run.step < run.total_steps else 0
+    if run.step == run.total_steps:
+        return 0
+    return run.stopping[0] if run.stopping else signal.SIGTERM  # a process that got no signal stopped with one that did
 
 
 def drive(session: Session, run: Run) -> None:
@@ -144,16 +152,16 @@ def finish(session: Session, run: Run) -> None:
     run.emit(Saved(step=run.step, path=model_dir, kind="model"))
 
 
-def build(prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts, listeners: Sequence[Listener]) -> Session:
+def build(
+    prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts, listeners: Sequence[Listener], fingerprints: dict[str, str]
+) -> Session:
     """Load weights, choose what is trained, spread it over the processes."""
     recipe = prepared.recipe
     torch.manual_seed(recipe.train.seed)
-    model = load_model(recipe.model, attention="eager" if recipe.model.attention == "eager" else "sdpa")
-    if prepared.packs:
-        use_segments(model)
+    model = load_attending(prepared)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
     frozen = freeze_towers(model)
-    notes = [*prepared.notes(), *accounts.notes, *notes]
+    notes = [*prepared.notes(), *accounts.notes, *notes, *narrow_weights(model)]
     if frozen:
         notes.append(f"frozen towers run without gradients: {', '.join(frozen)}")
     if recipe.train.gradient_checkpointing:
@@ -170,8 +178,17 @@ def build(prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts
         optimizer=optimizer,
         accounts=accounts,
         listeners=listeners,
+        fingerprints=fingerprints,
         notes=notes,
     )
+
+
+def load_attending(prepared: Prepared) -> nn.Module:
+    """The model, its weights on the CPU, with the attention that suits recipe and family."""
+    model = load_model(prepared.recipe.model, attention="eager" if prepared.recipe.model.attention == "eager" else "sdpa")
+    if prepared.packs:
+        use_segments(model)
+    return model
 
 
 def make_run(session: Session) -> Run:
@@ -246,25 +263,39 @@ def resume(session: Session, run: Run, found: manifest.Found) -> None:
     run.step, session.best = loaded.state.step, loaded.state.best
     session.resumed_at = run.step
     session.notes += [*loaded.notes, f"resumed from {loaded.path} at step {run.step}"]
+    best = session.best
+    if best is not None and not on_first(session.ranks, (checkpoint_root(session) / manifest.folder_name(best.step)).is_dir):
+        session.best = None  # with --from: it lies in another run's folder, and may be gone by the time that it is wanted
+        session.notes.append(f"the best checkpoint so far, step {best.step}, is not in this folder: the best is looked for anew")
 
 
 def state_of(session: Session, run: Run) -> RunState:
     """What a checkpoint says of the run."""
-    prepared = session.prepared
-    fingerprints = {"training data": prepared.train.fingerprint()}
-    if prepared.encoder is not None:
-        fingerprints["encoder"] = prepared.encoder.fingerprint()
-    if prepared.eval is not None:
-        fingerprints["held-out data"] = prepared.eval.fingerprint()
     return RunState(
         step=run.step,
         recipe=session.recipe.model_dump(mode="json"),
-        fingerprints=fingerprints,
+        fingerprints=session.fingerprints,
         world=session.ranks.world,
         best=session.best,
         ledger=session.accounts.reasons(),
         versions={"torch": torch.__version__},
     )
+
+
+def fingerprints_of(prepared: Prepared) -> dict[str, str]:
+    """What a run depends on beside its recipe, hashed."""
+    found = {"base model": weights_fingerprint(prepared.recipe.model, prepared.config), "training data": prepared.train.fingerprint()}
+    if prepared.encoder is not None:
+        found["encoder"] = prepared.encoder.fingerprint()
+    if prepared.eval is not None:
+        found["held-out data"] = prepared.eval.fingerprint()
+    return found
+
+
+def narrow_weights(model: nn.Module) -> list[str]:
+    """A note where weights are trained in 16 bits: most small updates are lost to rounding there."""
+    narrow = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad and p.element_size() < 4}
+    return [f"weights are trained in {dtype}, which rounds small updates away; model.dtype: float32 keeps them" for dtype in sorted(narrow)]
 
 
 def note_best(session: Session, result: Evaluated) -> None:

@@ -11,12 +11,10 @@ from foveate.dist.mesh import Ranks, pick_device
 from foveate.errors import FoveateError
 from foveate.events import Evaluated
 from foveate.model.adapters import load_adapter
-from foveate.model.attention import use_segments
 from foveate.model.families import keeps_logits
-from foveate.model.load import load_model
 from foveate.report.run_files import EvalFile
 from foveate.run.accounts import Accounts
-from foveate.run.compose import autocast_dtype, base_model
+from foveate.run.compose import autocast_dtype, base_model, load_attending
 from foveate.run.measure import measure
 from foveate.run.prepare import prepare
 
@@ -38,9 +36,7 @@ def evaluate_here(recipe: Recipe, *, model_dir: Path | None, output: Path, allow
     accounts.preflight_eval()
     for bad in accounts.known:
         console.print(f"quarantined {bad.origin}: {bad.reason}: {bad.problem}", markup=False, highlight=False)
-    model = load_model(recipe.model, attention="eager" if recipe.model.attention == "eager" else "sdpa")
-    if prepared.packs:
-        use_segments(model)
+    model = load_attending(prepared)
     if is_adapter:
         model = load_adapter(model, model_dir)
     model.to(ranks.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from foveate.batching.loader import Share, StepData
+from foveate.batching.loader import Share, StepData, StepSource, iterate, worker_count
 from foveate.batching.plan import Plan
 from foveate.dist.mesh import Ranks
 from foveate.evaluate.heldout import HeldOut, save_thumbnails
@@ -16,7 +16,9 @@ from foveate.model.families import Family
 from foveate.model.loss import loss_sum
 from foveate.run.accounts import Accounts
 from foveate.run.prepare import Prepared
-from foveate.train.step import Stepper, forward_context, to_device
+from foveate.train.step import Stepper, autocasting, packed, to_device
+
+_FEW_STEPS = 8  # up to which starting data workers costs more than it saves
 
 
 def held_out(prepared: Prepared, accounts: Accounts, stepper: Stepper, run_dir: Path) -> HeldOut:
@@ -42,15 +44,6 @@ def measure(
     plan = Plan(records=accounts.eval_slots, size=recipe.batch.size, seed=0)
     source = prepared.source(plan, share, split="eval")
 
-    @lru_cache(maxsize=1)
-    def batches() -> tuple[StepData, ...]:
-        # Encoded once: the same held-out batches are measured again and again.
-        found = tuple(source[k] for k in range(len(source)))
-        for data in found:
-            if data.error is not None:
-                raise data.error
-        return found
-
     def loss_of(model: nn.Module, data: StepData) -> float:
         return step_loss(model, data, family=prepared.family, ranks=ranks, keeps_logits=keeps_logits, autocast=autocast)
 
@@ -59,18 +52,41 @@ def measure(
         section=recipe.evaluate,
         encoder=prepared.encoder,
         ranks=ranks,
-        loss_batches=batches,
+        loss_batches=Repeated(source, workers=worker_count(recipe.data.workers, ranks.world)).batches,
         loss_of=loss_of,
         thumbnails=lambda index, c: save_thumbnails(run_dir, index, c, max_image_pixels=recipe.data.max_image_pixels),
         synced=synced,
     )
 
 
+class Repeated:
+    """The same held-out batches, again and again: encoded once where they fit into `most_bytes` of memory, else every time anew."""
+
+    def __init__(self, source: StepSource, *, workers: int, most_bytes: int = 256 << 20) -> None:
+        self._source, self._workers, self._most_bytes = source, workers, most_bytes
+        self._kept: list[StepData] | None = None
+
+    def batches(self) -> Iterator[StepData]:
+        """All of them, in order. Raises the FoveateError that one could not be made for."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[StepData] | None = []
+        room, steps = self._most_bytes, len(self._source)
+        for data in iterate(self._source, first=0, last=steps, workers=self._workers if steps > _FEW_STEPS else 0):
+            room -= sum(tensor.nbytes for batch in data.batches for tensor in (*batch.inputs.values(), batch.labels))
+            if room < 0:
+                kept = None
+            if kept is not None:
+                kept.append(data)
+            yield data
+        self._kept = kept
+
+
 def step_loss(model: nn.Module, data: StepData, *, family: Family, ranks: Ranks, keeps_logits: bool, autocast: torch.dtype | None) -> float:
     """Loss sum of one rank's micro-batches, without gradients."""
     total = 0.0
     for batch in data.batches:
-        batch = to_device(batch, ranks.device)
-        with forward_context(batch, family, autocast, ranks.device):
-            total += float(loss_sum(model, batch, keeps_logits=keeps_logits))
+        with packed(batch, family), autocasting(autocast, ranks.device):
+            total += float(loss_sum(model, to_device(batch, ranks.device), keeps_logits=keeps_logits))
     return total

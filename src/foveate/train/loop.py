@@ -51,10 +51,11 @@ def fit(run: Run) -> bool:
         run.emit(_stepped(run.step, totals, rates, time_s=time.perf_counter() - started, data_wait_s=ready - started))
         if run.due(run.eval_every):
             run.emit(run.evaluate("during"))
-        if totals.stop or run.due(run.save_every) or run.save_wanted():
+        # The last step is saved by the caller, once it is evaluated: a checkpoint of it means that nothing is left to do.
+        if run.step < run.total_steps and (totals.stop or run.due(run.save_every) or run.save_wanted()):
             run.emit(run.save())
-        if totals.stop:
-            return run.step == run.total_steps
+        if totals.stop and run.step < run.total_steps:
+            return False
     return True
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from foveate.batching.loader import StepData, origins_of
 from foveate.dist.mesh import Ranks, all_reduce_sum
 from foveate.dist.strategy import Strategy
-from foveate.errors import FoveateError
+from foveate.errors import DataError, FoveateError
 from foveate.model.attention import segments
 from foveate.model.families import Family
 from foveate.model.loss import loss_sum
@@ -58,8 +58,12 @@ class Stepper:
             data.positions,
             len(data.bad),
             float(stop),
+            len(data.batches),
+            len(data.batches) ** 2,
         ]
-        targets, tokens, samples, media, positions, holes, stops = (int(count) for count in all_reduce_sum(counts))
+        targets, tokens, samples, media, positions, holes, stops, turns, squares = (int(count) for count in all_reduce_sum(counts))
+        if self.ranks.world * squares != turns**2:  # not equally many everywhere; said on all ranks, before any waits for another
+            raise unequal(data)
         losses = []
         if targets:
             for i, batch in enumerate(data.batches):
@@ -80,10 +84,10 @@ class Stepper:
         )
 
     def _backward(self, batch: Batch, targets: int, data: StepData) -> torch.Tensor:
-        batch = to_device(batch, self.ranks.device)
         try:
-            with forward_context(batch, self.family, self.autocast, self.ranks.device):
-                loss = loss_sum(self.model, batch, keeps_logits=self.keeps_logits)
+            with packed(batch, self.family):
+                with autocasting(self.autocast, self.ranks.device):
+                    loss = loss_sum(self.model, to_device(batch, self.ranks.device), keeps_logits=self.keeps_logits)
                 self.strategy.backward(loss, targets)
         except torch.OutOfMemoryError as error:
             shape = tuple(batch.labels.shape)
@@ -109,20 +113,31 @@ class Stepper:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch from (seed, step, rank) alone, so that dropout needs no saved state to resume exactly."""
-    torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 4099 + rank) % 2**63)
 
 
-@contextlib.contextmanager
-def forward_context(batch: Batch, family: Family, autocast: torch.dtype | None, device: torch.device):
-    """Attention by segments and mixed precision, for forward and backward of one micro-batch."""
-    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
-    with segments(batch.segments, blocks), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        yield
+def unequal(data: StepData) -> DataError:
+    """What to raise when processes do not agree on which records of a step can be used."""
+    return DataError(
+        f"the processes read different records at step {data.step}: some file could be read by one of them only",
+        reason="ranks_differ",
+        where=", ".join(map(str, origins_of(data)[:4])),
+        fix="give every process the same files, then --resume",
+    )
+
+
+def packed(batch: Batch, family: Family) -> AbstractContextManager[None]:
+    """Attention by segments, for forward and backward of one micro-batch. `batch` is the one on the CPU."""
+    return segments(batch.segments, batch.inputs.get("token_type_ids") if family.image_blocks else None)
+
+
+def autocasting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
+    """Mixed precision, for the forward pass alone: the backward pass takes each operation's type from it."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on `device`."""
+    """The batch with its inputs on `device`. The labels stay: which positions are scored is looked up on the CPU."""
     if device.type == "cpu":
         return batch
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
-    return replace(batch, inputs=moved, labels=batch.labels.to(device, non_blocking=True))
+    return replace(batch, inputs={name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()})

@@ -19,10 +19,8 @@ from foveate.encode.encoder import Encoder
 from foveate.model.attention import use_segments
 from foveate.model.families import Family, family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
-from foveate.train.step import forward_context
+from foveate.train.step import packed
 from tests import families
-
-CPU = torch.device("cpu")
 
 
 def user(*parts):
@@ -80,7 +78,7 @@ def step(model, sources):
     total = 0.0
     for source, share in zip(sources, shares, strict=True):
         for batch in share.batches:
-            with forward_context(batch, source.family, None, CPU):
+            with packed(batch, source.family):
                 loss = loss_sum(model, batch, keeps_logits=keeps_logits(model)) / targets
                 loss.backward()
             total += float(loss.detach())
@@ -96,7 +94,7 @@ def assert_equal(found, reference):
         assert float((found[1][name] - grad).norm()) <= 1e-5 * max(float(grad.norm()), 1e-3 * scale), name
 
 
-@pytest.mark.parametrize("name", families.NAMES)
+@pytest.mark.parametrize("name", [*families.NAMES, "idefics3", "llava", "internvl", "qwen2_vl"])
 def test_packed_equals_one_by_one(name, tmp_path):
     torch.manual_seed(0)
     model, processor = families.build(name)

@@ -39,3 +39,8 @@ def test_steps_take_the_place_of_epochs():
 def test_a_billion_records_cost_no_memory():
     plan = Plan(records=10**9, size=4, seed=5)
     assert len(set(plan.step(plan.total_steps - 1))) == 4
+
+
+def test_a_tiny_share_of_an_epoch_still_trains():
+    plan = Plan(records=10, size=4, seed=0, epochs=0.01)
+    assert [len(plan.step(k)) for k in range(plan.total_steps)] == [1]

@@ -274,7 +274,7 @@ def test_a_function_may_return_messages_a_dict_or_a_conversation(tmp_path):
 @pytest.mark.parametrize(
     ("function", "text"),
     [
-        (lambda row: row["nothing"], "KeyError.*nothing"), (lambda row: 1 / 0, "ZeroDivisionError"), (lambda row: None, "NoneType"),
+        (lambda row: row["nothing"], "KeyError.*nothing"), (lambda row: 1 / 0, "ZeroDivisionError"), (lambda row: None, "None"),
         (lambda row: "text", "str"), (lambda row: {"message": []}, "message"), (lambda row: {"messages": [], "x": 1}, "messages.*x"),
     ],
 )  # fmt: skip

@@ -115,7 +115,7 @@ def test_it_survives_pickling_and_names_its_records(tmp_path):
     path.write_text('{"a": 1}\n{"b": 2}\n')
     source = pickle.loads(pickle.dumps(open_jsonl(path, "t")))
     assert source[1] == {"b": 2} and source.columns == ("a", "b")
-    assert str(source.origin(1)) == f"{path}:1" and source.origin(1).dataset == "t"
+    assert str(source.origin(1)) == f"{path} row 1" and source.origin(1).dataset == "t"
 
 
 def test_the_fingerprint_follows_the_content(tmp_path):
@@ -125,3 +125,27 @@ def test_the_fingerprint_follows_the_content(tmp_path):
     assert open_jsonl(first, "t").fingerprint() == open_jsonl(second, "u").fingerprint()
     second.write_text('{"a": 2}\n')
     assert open_jsonl(first, "t").fingerprint() != open_jsonl(second, "t").fingerprint()
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '\n[\n  {"a": 1},\n  {"a": 2}\n]\n'])
+def test_an_array_with_the_name_of_json_lines_is_an_array(tmp_path, text):
+    path = tmp_path / "t.jsonl"
+    path.write_text(text)
+    assert [row["a"] for row in open_jsonl(path, "t")] == [1, 2]
+
+
+def test_what_follows_an_array_is_not_dropped(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('[{"a": 1}]\n{"a": 2}\n')
+    with pytest.raises(DataError, match="t.json:2:1: not JSON: Extra data"):
+        open_jsonl(path, "t")
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="not JSON that can be read"):
+        open_jsonl(path, "t")
+
+
+def test_one_object_over_several_lines_is_one_record(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('{\n "data": [\n  {"a": 1}\n ]\n}\n')
+    source = open_jsonl(path, "t")
+    assert len(source) == 1 and source[0] == {"data": [{"a": 1}]}

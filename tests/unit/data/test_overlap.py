@@ -24,7 +24,7 @@ def test_the_same_record_and_the_same_picture_are_counted(tmp_path):
     held_out = build_mixture([section(path=jsonl(tmp_path / "e.jsonl", held))])
     found = find_overlap(train, held_out)
     assert (found.compared, found.same, found.same_media) == (4, 2, 2)
-    assert "e.jsonl:0 and" in found.example and "t.jsonl:0" in found.example and "2 are trained on as they are" in found.describe()
+    assert "e.jsonl row 0 and" in found.example and "t.jsonl row 0" in found.example and "2 are trained on as they are" in found.describe()
     assert find_overlap(train, held_out, most=0) == Overlap(compared=0, same=0, same_media=0)
 
 

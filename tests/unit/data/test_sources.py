@@ -226,10 +226,24 @@ def test_pictures_inside_and_outside_class_folders(tmp_path):
         open_source(section(path=tmp_path))
 
 
-@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n1,"2\n'])
+@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n1,"2\n', "a,b,a\n1,2,3\n", "a;b\n1;2\n"])
 def test_bad_csv_names_the_line(tmp_path, text):
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
         open_source(section(path=path))
     assert caught.value.reason == "bad_csv" and f"{path}:2" in caught.value.where
+
+
+def test_csv_with_spaces_in_the_header_and_a_long_cell(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("question, answer\nq," + "x" * 200_000 + "\n")
+    source = open_source(section(path=path))
+    assert source.columns == ("question", "answer") and len(source[0]["answer"]) == 200_000
+
+
+def test_a_share_beyond_the_whole(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    with pytest.raises(DataError, match="asks for 150%"):
+        open_source(section(path=path, split="train[:150%]"))

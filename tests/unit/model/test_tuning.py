@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable
-from foveate.model.parts import part_of, parts_table
+from foveate.model.parts import part_of, parts_below, parts_table
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
 from tests import families
 
@@ -145,3 +145,22 @@ def test_a_trained_projector_inside_a_frozen_tower_gets_gradients():
     merged = model.model.visual(torch.randn(16, 3 * 2 * 14 * 14), grid_thw=torch.tensor([[1, 4, 4]])).pooler_output
     merged.sum().backward()
     assert model.get_parameter("model.visual.merger.mlp.0.weight").grad is not None
+
+
+@pytest.mark.parametrize("part", ["head", "embeddings"])
+def test_a_tied_weight_stays_tied_beside_adapters(part):
+    model, _ = families.build("gemma3")
+    tuned, notes = apply_tuning(model, TuningSection(parts=["language"], also_full=[part], rank=2), seed=0)
+    assert "tied" in notes[0]
+    named = dict(tuned.named_parameters(remove_duplicate=False))
+    head, embeddings = (next(p for n, p in named.items() if f"{owner}.modules_to_save" in n) for owner in ("lm_head", "embed_tokens"))
+    assert head is embeddings
+    assert head.requires_grad
+
+
+def test_parts_below_a_module_are_those_of_its_parameters():
+    parts = {"model.visual.a.weight": "vision", "model.visual.merger.weight": "projector", "lm_head.weight": "head"}
+    below = parts_below(parts)
+    assert below["model"] == below["model.visual"] == {"vision", "projector"}
+    assert below["model.visual.a"] == {"vision"}
+    assert below["lm_head"] == {"head"}

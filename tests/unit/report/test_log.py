@@ -74,7 +74,7 @@ def test_only_the_first_bad_records_are_printed():
             )
         )
     text = stream.getvalue().splitlines()
-    assert text[0] == "quarantined a.jsonl:0: no file [image_missing]; put it there"
+    assert text[0] == "quarantined a.jsonl row 0: no file [image_missing]; put it there"
     assert len(text) == 4 and "quarantine.jsonl" in text[3]
 
 

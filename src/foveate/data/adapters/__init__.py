@@ -46,7 +46,7 @@ def find_adapter(section: SourceSection, source: Source, *, function: Callable[[
                 f"adapter {section.adapter} was not loaded", reason="adapter_error", where=where, fix="allow it: `foveate allow`"
             )
         _refuse_unused(section, "adapter", ("columns", "prompt", "format"), where)
-        return f"adapter {section.adapter}", FunctionAdapter(function=function, root=root)
+        return f"adapter {section.adapter}", FunctionAdapter(function=function, name=section.adapter, root=root)
     if section.prompt is not None:
         check_template(section.prompt, columns, where)
     if section.use is not None:
@@ -60,6 +60,12 @@ def find_adapter(section: SourceSection, source: Source, *, function: Callable[[
 
 def _build(form: str, chosen: Columns, section: SourceSection, columns: Sequence[str], where: str) -> Adapter:
     needed, optional = FORMATS[form]
+    roles = (*needed, *optional)
+    for role in section.columns:
+        if role not in roles:
+            raise DataError(
+                f"format {form} has no use for `columns: {role}`", reason="bad_section", where=where, fix="remove it, or change `format:`"
+            )
     if form == "qa":
         needed = tuple(
             role for role in needed if not (role == "question" and section.prompt) and not (role == "answer" and "answers" in chosen.named)
@@ -67,16 +73,15 @@ def _build(form: str, chosen: Columns, section: SourceSection, columns: Sequence
     if form == "caption" and "video" in chosen.named and "image" not in chosen.named:
         needed = ("video", "caption")
     require(chosen, needed, columns, form, where)
-    for role in section.columns:
-        if role not in (*FORMATS[form][0], *optional):
-            raise DataError(
-                f"format {form} has no use for `columns: {role}`", reason="bad_section", where=where, fix="remove it, or change `format:`"
-            )
-    roles = (*FORMATS[form][0], *optional)
     for role in optional:  # an optional role that two columns could play must not be dropped in silence
         if role in MEDIA_ROLES and role not in chosen.named and candidates(role, columns):
             require(chosen, (role,), columns, form, where)
-    used = Columns(named={role: column for role, column in chosen.named.items() if role in roles}, root=chosen.root)
+    used = Columns(
+        named={role: column for role, column in chosen.named.items() if role in roles},
+        root=chosen.root,
+        late=tuple(role for role in optional if role not in chosen.named),
+        seen=frozenset(columns),
+    )
     if form in ("messages", "sharegpt"):
         if section.prompt is not None:
             raise DataError(f"format {form} has its own user turns", reason="bad_section", where=where, fix="remove `prompt:`")
@@ -114,8 +119,11 @@ def _detect(chosen: Columns, source: Source) -> tuple[str, str]:
             f"the format could be {' or '.join(f'{form} ({why})' for form, why in fits.items())}",
             reason="ambiguous_format", where=source.name, fix="choose one with `format:`",
         )  # fmt: skip
+    if not columns:
+        source[0]  # raises what is wrong with it, if that is why
+    nested = _nested(source)
     raise DataError(
-        f"the format can't be told from the columns {listed(columns) or '(none)'}", reason="unknown_format", where=source.name,
+        f"the format can't be told from the columns {listed(columns) or '(none)'}" + nested, reason="unknown_format", where=source.name,
         fix="name the columns, e.g. `columns: {image: ..., question: ..., answer: ...}`, or give an `adapter:` function",
     )  # fmt: skip
 
@@ -130,6 +138,14 @@ def _turns(source: Source, column: str) -> str | None:
         if isinstance(turns, (list, tuple)) and turns and isinstance(turns[0], Mapping):
             return "sharegpt" if "from" in turns[0] else "messages" if "role" in turns[0] else None
     return None
+
+
+def _nested(source: Source) -> str:
+    """A hint where one single object holds the records in a list, as in `{"data": [...]}`."""
+    if len(source) != 1:
+        return ""
+    lists = [key for key, value in source[0].items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    return f"; its one record holds a list under {lists[0]!r}: if those are the records, save that list alone as the file" if lists else ""
 
 
 def _refuse_unused(section: SourceSection, what: str, keys: Sequence[str], where: str) -> None:

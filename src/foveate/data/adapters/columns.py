@@ -32,20 +32,39 @@ _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Role -> column, for the roles that the data has. `root` is the folder of relative media paths."""
+    """Role -> column, for the roles that the data has. `root` is the folder of relative media paths.
+
+    The columns of JSON lines are those of the first records. A later record may have one more, which must not be dropped in silence:
+    `late` are the roles that it may play, `seen` the columns of the first records.
+    """
 
     named: Mapping[str, str]
     root: Path | None
+    late: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
 
     def get(self, row: Row, role: str) -> Any:
         """The row's value in a role; None when the role has no column, or the row no value."""
-        return row.get(self.named[role]) if role in self.named else None
+        column = self._column(row, role)
+        return row.get(column) if column is not None else None
+
+    def _column(self, row: Row, role: str) -> str | None:
+        if role in self.named or role not in self.late:
+            return self.named.get(role)
+        found = candidates(role, [key for key in row if key not in self.seen])
+        if len(found) > 1:
+            raise DataError(
+                f"the {role} could be any of {listed(found)}", reason="ambiguous_format", fix=f"choose with `columns: {{{role}: {found[0]}}}`"
+            )
+        return found[0] if found else None
 
     def need(self, row: Row, role: str) -> Any:
         """The same; DataError `missing_field` when there is none."""
         value = self.get(row, role)
         if value is None:
             column = self.named[role]
+            if column in row:
+                raise DataError(f"{column!r} has no value in this record", reason="missing_field", fix="fill it in, or remove the record")
             near = nearest(column, [key for key in row if key != column])
             raise DataError(
                 f"no {column!r} in this record (it has {listed(row)})" + (f"; did you mean {near!r}?" if near else ""),
@@ -55,7 +74,8 @@ class Columns:
 
     def media(self, row: Row) -> dict[MediaKind, list[Part]]:
         """The media of the row's own columns, by kind; kinds without a column are left out."""
-        return {kind: media_list(kind, self.get(row, kind), self.root) for kind in MEDIA_ROLES if kind in self.named}
+        kinds = (kind for kind in MEDIA_ROLES if self._column(row, kind) is not None)
+        return {kind: media_list(kind, self.get(row, kind), self.root) for kind in kinds}
 
     def described(self, roles: Iterable[str]) -> str:
         """`question, answer and image` as the columns are called, for the log."""
@@ -101,6 +121,12 @@ def require(chosen: Columns, roles: Sequence[str], columns: Sequence[str], form:
         if role in chosen.named:
             continue
         found = candidates(role, columns)
+        taken = {column: other for other, column in chosen.named.items()}
+        if len(found) == 1 and found[0] in taken:
+            raise DataError(
+                f"format {form} needs a column for {role}, but {found[0]!r} is the {taken[found[0]]}", reason="missing_field", where=where,
+                fix=f"name another one: `columns: {{{role}: <column>}}`",
+            )  # fmt: skip
         if found:
             raise DataError(
                 f"format {form}: the {role} could be any of {listed(found)}", reason="ambiguous_format", where=where,

@@ -84,19 +84,21 @@ def _message(message: Any, pending: Mapping[MediaKind, Iterator[Part]], used: di
         raise DataError(f"is a {type(message).__name__}", reason="wrong_type", fix='write {"role": ..., "content": ...}')
     for key in message:
         if key not in _MESSAGE_KEYS:
-            near = nearest(key, _MESSAGE_KEYS)
+            near = nearest(str(key), _MESSAGE_KEYS)
             raise DataError(
                 f"unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""), reason="unknown_field",
                 fix="a message has role, content and, if it is not to be trained on, train: false; write tool calls out in the content",
             )  # fmt: skip
     role = message.get("role")
-    if role not in ROLE_NAMES:
+    if not isinstance(role, str) or role not in ROLE_NAMES:
         near = nearest(str(role), ROLE_NAMES)
         raise DataError(
             f"role {role!r} is unknown" + (f"; did you mean {near!r}?" if near else ""),
             reason="unknown_role", fix="roles are system, user, assistant and tool",
         )  # fmt: skip
     content = message.get("content", [])
+    if isinstance(content, (int, float)):
+        content = text_value(content, "the content")
     if isinstance(content, str):
         parts = tagged_parts(content, pending)
         for kind in used:
@@ -123,7 +125,7 @@ def _part(item: Any, pending: Mapping[MediaKind, Iterator[Part]], used: dict[Med
     if not isinstance(item, Mapping):
         raise DataError(f"a content part is a {type(item).__name__}", reason="wrong_type", fix='write {"type": "text", "text": ...}')
     named = item.get("type") or next((key for key in item if key in _PART_TYPES), None)
-    if named not in _PART_TYPES:
+    if not isinstance(named, str) or named not in _PART_TYPES:
         near = nearest(str(named), _PART_TYPES)
         raise DataError(
             f"content part of type {named!r}" + (f"; did you mean {near!r}?" if near else ""),
@@ -155,7 +157,7 @@ def _check_part_keys(item: Mapping[str, Any], named: str, kind: str) -> None:
     known = _PART_KEYS | {named, kind, f"{kind}_url"} | (set() if kind == "text" else set(_PAYLOADS))
     for key in item:
         if key not in known:
-            near = nearest(key, known)
+            near = nearest(str(key), known)
             raise DataError(
                 f"a {named} part has the unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""),
                 reason="unknown_field", fix=f"it may have {listed(sorted(known))}",
@@ -166,7 +168,7 @@ def _with_limits(medium: Part, item: Mapping[str, Any]) -> Part:
     for key, kind in (("max_pixels", Image), ("num_frames", Video)):
         if key not in item:
             continue
-        if not isinstance(medium, kind) or not isinstance(item[key], int) or item[key] < 1:
+        if not isinstance(medium, kind) or type(item[key]) is not int or item[key] < 1:
             raise DataError(
                 f"{key}: {item[key]!r} of a {type(medium).__name__.lower()}", reason="wrong_type", fix=f"give {key} a whole number"
             )
@@ -180,7 +182,7 @@ def _asks_for_media(message: Any, kind: MediaKind) -> bool:
     if isinstance(content, str):
         return count_tags(content, kind) > 0
     items = content if isinstance(content, list) else []
-    return any(isinstance(item, Mapping) and _PART_TYPES.get(item.get("type", "")) == kind and set(item) == {"type"} for item in items)
+    return any(isinstance(item, Mapping) and _PART_TYPES.get(str(item.get("type"))) == kind and set(item) == {"type"} for item in items)
 
 
 def _in_front(turns: list[Message], media: list[Part]) -> list[Message]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +106,8 @@ def text_value(value: Any, column: str) -> str:
     """A cell that must be text. Numbers are written out; anything else is a DataError."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and not math.isfinite(value):  # how data frames write an empty cell; never a text to train on
+        raise DataError(f"{column} is {value}, which is no text", reason="wrong_type", fix="fill it in, or remove the record")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     raise DataError(f"{column} is a {type(value).__name__}, not text", reason="wrong_type", fix="write it as text")

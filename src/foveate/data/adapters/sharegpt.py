@@ -59,7 +59,7 @@ def _turn(turn, number: int) -> tuple:
     """A turn's role and text."""
     if not isinstance(turn, Mapping) or "from" not in turn:
         raise DataError(f"turn {number} has no `from`", reason="missing_field", fix='write {"from": "human", "value": ...}')
-    role = SPEAKERS.get(turn["from"])
+    role = SPEAKERS.get(str(turn["from"]))
     if role is None:
         near = nearest(str(turn["from"]), SPEAKERS)
         raise DataError(
