@@ -20,6 +20,7 @@ PAPERS = ((255, 255, 255), (250, 247, 238), (240, 244, 250), (245, 240, 225), (2
 INKS = ((20, 20, 24), (25, 40, 120), (60, 60, 64), (110, 25, 30), (20, 70, 60))
 RULES = ((150, 150, 155), (120, 150, 190), (190, 140, 130), (170, 170, 150))
 STYLES = ("boxes", "boxes", "line", "comb", "none")
+Answer = tuple[str, str, str]  # kind of question, what it is about, its answer
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -142,32 +143,35 @@ WORDING = {
     "contains": "Is there a {}?",
     "which": "Which row has a {}?",
     "rows": "Which rows are there?",
+    "lines": "How many rows are there?",
 }
 
 
-def ask_form(rng: random.Random, rows: list[FormRow], count: int, wording: dict[str, str] = WORDING) -> list[Asked]:
+def ask_form(rng: random.Random, rows: list[FormRow], count: int, wording: dict[str, str]) -> list[Asked]:
     """`count` questions of different kinds, in random order."""
-    found = rng.sample([ask(rng, rows) for ask in (_read, _count, _largest, _contains, _which)], count)
+    found = rng.sample([ask(rng, rows) for ask in (ask_read, ask_count, ask_largest, ask_contains, ask_which)], count)
+    return put_in_words(found, wording)
+
+
+def put_in_words(found: list[Answer], wording: dict[str, str]) -> list[Asked]:
+    """Questions with their answers."""
     return [Asked(kind=kind, question=wording[kind].format(about), answer=answer) for kind, about, answer in found]
 
 
-Answer = tuple[str, str, str]  # kind of question, what it is about, its answer
-
-
-def _read(rng: random.Random, rows: list[FormRow]) -> Answer:
+def ask_read(rng: random.Random, rows: list[FormRow]) -> Answer:
     row = rng.choice(rows)
     return "read", row.label, row.digits
 
 
-def _count(rng: random.Random, rows: list[FormRow]) -> Answer:
+def ask_count(rng: random.Random, rows: list[FormRow]) -> Answer:
     return "count", "", str(sum(len(row.digits) for row in rows))
 
 
-def _largest(rng: random.Random, rows: list[FormRow]) -> Answer:
+def ask_largest(rng: random.Random, rows: list[FormRow]) -> Answer:
     return "largest", "", max(digit for row in rows for digit in row.digits)
 
 
-def _contains(rng: random.Random, rows: list[FormRow]) -> Answer:
+def ask_contains(rng: random.Random, rows: list[FormRow]) -> Answer:
     present = sorted({digit for row in rows for digit in row.digits})
     absent = sorted(set("0123456789") - set(present))
     there = rng.random() < 0.5
@@ -175,7 +179,7 @@ def _contains(rng: random.Random, rows: list[FormRow]) -> Answer:
     return "contains", digit, "yes" if digit in present else "no"
 
 
-def _which(rng: random.Random, rows: list[FormRow]) -> Answer:
+def ask_which(rng: random.Random, rows: list[FormRow]) -> Answer:
     """Which row holds a digit that only one row holds; which rows there are, where every digit is in several."""
     found = [(row.label, digit) for row in rows for digit in sorted(set(row.digits)) if sum(digit in other.digits for other in rows) == 1]
     if not found:

@@ -14,7 +14,18 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from forms import Asked, FormRow, ask_form, draw_form, pick_rows
+from forms import (
+    WORDING,
+    Asked,
+    FormRow,
+    ask_contains,
+    ask_count,
+    ask_largest,
+    ask_which,
+    draw_form,
+    pick_rows,
+    put_in_words,
+)
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -40,6 +51,13 @@ def handwritten(rng: random.Random, scans: Scans) -> list[FormRow]:
     ]
 
 
+def questions(rng: random.Random, rows: list[FormRow]) -> list[Asked]:
+    """Read one or two rows, count digits and rows, find the largest digit, look one digit up; in random order."""
+    found = [("read", row.label, row.digits) for row in rng.sample(rows, min(2, len(rows)))]
+    found += [("lines", "", str(len(rows))), ask_count(rng, rows), ask_largest(rng, rows), rng.choice((ask_contains, ask_which))(rng, rows)]
+    return rng.sample(put_in_words(found, WORDING), len(found))
+
+
 def as_messages(picture: str, asked: list[Asked]) -> dict[str, object]:
     """One conversation about one image: the image comes with the first question."""
     messages: list[dict[str, object]] = []
@@ -60,7 +78,7 @@ def build(out: Path, train: int, held_out: int, seed: int) -> None:
             rows = handwritten(rng, parts[split])
             picture = f"images/{split}_{index:05d}.png"
             draw_form(rng, rows).save(out / picture, compress_level=1)
-            asked = ask_form(rng, rows, 5 if split == "train" else 4)
+            asked = questions(rng, rows)
             if split == "train":
                 lines.append(as_messages(picture, asked))
             else:

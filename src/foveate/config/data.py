@@ -14,7 +14,10 @@ FormatName = Literal["auto", "messages", "sharegpt", "qa", "caption", "asr"]
 class SourceSection(Section):
     """One source of records, named by `path`, `hub` or `use` (a set's local copy by `use` and `path`)."""
 
-    path: FilePath | None = Field(None, description="A .jsonl, .json, .csv or .parquet file, a folder of parquet files, a saved data set, or a folder of images.")
+    path: FilePath | None = Field(
+        None,
+        description="A .jsonl, .json, .csv or .parquet file, a folder of parquet files, a saved data set, or a folder of images.",
+    )
     hub: str | None = Field(None, description="A Hugging Face data set by name, e.g. `naver-clova-ix/cord-v2`.")
     use: str | None = Field(
         None, description="A named set: medpix, cord_v2, common_voice_17. With `path`, local files of that set's schema."
@@ -34,7 +37,9 @@ class SourceSection(Section):
         None, description="The user's turn where the data has none (captions, speech), `{column}` filled from the row."
     )
     system: str | None = Field(None, description="A system turn put before every conversation that has none.")
-    media_root: FilePath | None = Field(None, description="Folder of relative media paths; the data file's own folder when unset (a hub data set has none).")
+    media_root: FilePath | None = Field(
+        None, description="Folder of relative media paths; the data file's own folder when unset (a hub data set has none)."
+    )
     weight: float = Field(1.0, gt=0, description="Copies of each record an epoch holds; 0.3 takes a fixed 30% of the records.")
     limit: int | None = Field(None, gt=0, description="Use the first N records only.")
     max_pixels: int | None = Field(None, gt=0, description="Images with more pixels are shrunk to this before the processor sees them.")

@@ -10,7 +10,6 @@ from types import TracebackType
 import foveate
 from foveate.errors import FoveateError
 
-
 _PACKAGE = Path(foveate.__file__).parent
 
 

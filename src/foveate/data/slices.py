@@ -35,7 +35,8 @@ def parse_split(text: str | None, where: str) -> Split:
         raise DataError(
             f"split {text!r} can't be read", reason="bad_split", where=where, fix="write it like `train`, `train[:500]` or `train[10%:20%]`"
         )
-    beyond = next((bound for bound in (match["start"], match["stop"]) if bound and bound.endswith("%") and abs(int(bound[:-1])) > 100), None)
+    shares = [bound for bound in (match["start"], match["stop"]) if bound and bound.endswith("%")]
+    beyond = next((share for share in shares if abs(int(share[:-1])) > 100), None)
     if beyond is not None:
         raise DataError(f"split {text!r} asks for {beyond}", reason="bad_split", where=where, fix="shares lie between 0% and 100%")
     return Split(text=text, name=match["name"] or "", start=match["start"] or "", stop=match["stop"] or "")

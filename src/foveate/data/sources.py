@@ -17,7 +17,6 @@ from foveate.data.slices import Split, parse_split
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
-
 _SPLITS = {"train", "training", "test", "val", "valid", "validation", "dev", "eval"}  # usual names of folders that hold a split
 
 
@@ -158,7 +157,10 @@ def _open_folder(path: Path, name: str, split: Split) -> Source:
         splits = sorted(_SPLITS & {Path(file).parts[0].lower() for file in files if len(Path(file).parts) > 2})
         if len(splits) > 1:  # train and test folders of class folders: reading both would train on the held-out pictures
             raise DataError(
-                f"the folder holds the splits {listed(splits)}", reason="bad_split", where=str(path), fix=f"choose one, e.g. `split: {splits[-1]}`"
+                f"the folder holds the splits {listed(splits)}",
+                reason="bad_split",
+                where=str(path),
+                fix=f"choose one, e.g. `split: {splits[-1]}`",
             )
         return open_folder(path, name, files)
     raise DataError(

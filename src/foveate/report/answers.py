@@ -91,10 +91,14 @@ def primary_metric(evals: Sequence[EvalFile], wanted: str | None = None) -> str 
 
 
 def ends(evals: Sequence[EvalFile]) -> tuple[EvalFile | None, EvalFile | None]:
-    """The evaluation before training and the latest later one."""
+    """The evaluation before training, and that of the final model; until there is one, the latest.
+
+    With `train.best` the final model is that of an earlier step, so the latest evaluation is not always its own.
+    """
     before = next((item for item in evals if item.stage == "before"), None)
     later = [item for item in evals if item.stage != "before"]
-    return before, later[-1] if later else None
+    final = next((item for item in later if item.stage == "after"), None)
+    return before, final or (later[-1] if later else None)
 
 
 def change(metric: str, before: EvalFile | None, after: EvalFile | None) -> Change:

@@ -217,17 +217,21 @@ def _dump(line: dict[str, Any]) -> str:
 
 
 class EvalLog:
-    """eval/*.json: every answer of every evaluation, for the report and for whoever wants to look."""
+    """eval/*.json: every answer of every evaluation, for the report and for whoever wants to look.
+
+    A start drops those beyond its step, and the one after training, which is made again.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
 
     def __call__(self, event: Event) -> None:
-        """Writes the file of an evaluation; on a fresh start or a resume drops those beyond the step."""
+        """Writes the file of an evaluation."""
         match event:
             case Started():
                 for path in (self.run_dir / "eval").glob("*.json"):
-                    if event.step == 0 or EvalFile.read_from(path).step > event.step:
+                    found = EvalFile.read_from(path)
+                    if event.step == 0 or found.step > event.step or found.stage == "after":
                         path.unlink()
             case Evaluated():
                 EvalFile(step=event.step, stage=event.stage, metrics=event.metrics, rows=event.rows).write(self.run_dir)

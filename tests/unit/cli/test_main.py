@@ -90,3 +90,31 @@ def test_an_interrupt_exits_with_130():
 def test_python_m_foveate():
     done = subprocess.run([sys.executable, "-m", "foveate", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout[:8]) == (0, "foveate ")
+
+
+@pytest.mark.parametrize(("command", "output"), [("eval", "taken"), ("eval", "taken/deep"), ("preview", "taken/page.html")])
+def test_a_file_where_the_output_belongs(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], command: str, output: str):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").touch()
+    Path("r.yaml").write_text("data: {train: [{path: a.jsonl}], eval: [{path: b.jsonl}]}\n")
+    assert main([command, "r.yaml", "--output", output]) == 2
+    assert "--output: taken: is a file, so no folder can be made there" in capsys.readouterr().err
+
+
+def test_a_folder_where_the_page_belongs(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text("data: {train: [{path: a.jsonl}]}\n")
+    assert main(["preview", "r.yaml", "--output", "."]) == 2
+    assert "name the page: preview.html" in capsys.readouterr().err
+
+
+def test_check_says_how_many_bad_records_it_does_not_list(capsys: pytest.CaptureFixture[str]):
+    from foveate.cli.check import _print
+    from foveate.events import Quarantined
+    from foveate.run.check import Checked, SplitCheck
+    from foveate.types import Origin
+
+    bad = [Quarantined(origin=Origin(file="a.jsonl", row=row), split="train", reason="empty_answer", problem="p") for row in range(12)]
+    _print(Checked(splits={"train": SplitCheck(read=12, bad=bad)}), Path("r.yaml"))
+    out = capsys.readouterr().out
+    assert "a.jsonl row 9: empty_answer: p" in out and "row 10" not in out and "and 2 more" in out

@@ -114,11 +114,14 @@ def test_a_spec_that_leads_nowhere(adapter: Path, spec: str, expected: str):
     assert refusal(spec.format(folder=folder), allow_code=True) == expected.format(folder=folder)
 
 
-@pytest.mark.parametrize("body", ["def f(:", "import no_such_module_here", "1 / 0", "raise RuntimeError('x')"])
+@pytest.mark.parametrize(
+    "body", ["def f(:", "import no_such_module_here", "1 / 0", "raise RuntimeError('x')", "raise Exception('x')", "import sys; sys.exit(1)"]
+)
 def test_code_that_fails_on_import_is_the_user_s_error(tmp_path: Path, body: str):
     path = tmp_path / "broken.py"
     path.write_text(body + "\n")
-    assert refusal(f"{path}:f", allow_code=True).startswith(f"{path}: failed while it was imported: ")
+    place = "" if body.startswith("def") else " at broken.py:1 (<module>)"  # Python names the line of a syntax error itself
+    assert refusal(f"{path}:f", allow_code=True).startswith(f"{path}: failed while it was imported{place}: ")
 
 
 def test_the_function_reaches_a_forked_worker(adapter: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 from pathlib import Path
 
@@ -225,6 +226,10 @@ def test_formats_that_cannot_be(tmp_path, row, fields, reason, text):
         (user([{"type": "text", "text": {"a": 1}}]), "wrong_type", "dict"),
         (user([{"type": "video", "video": "a.mp4", "num_frames": "4"}]), "wrong_type", "whole number"),
         ([{"role": "user", "content": "x", "train": "no"}], "wrong_type", "true or false"),
+        ([{"role": ["user"], "content": "x"}], "unknown_role", "is unknown"),
+        (user([{"type": ["text"], "text": "x"}]), "unknown_field", "content part of type"),
+        (user([{"type": "image", "image": "a.png", "max_pixels": True}]), "wrong_type", "whole number"),
+        (user(float("nan")), "wrong_type", "nan"),
         (["x"], "wrong_type", "is a str"),
         ([], "wrong_type", "empty"),
     ],
@@ -242,6 +247,43 @@ def test_a_missing_field_names_the_nearest(tmp_path):
     with pytest.raises(DataError, match="no 'answer'.*did you mean 'anwser'") as caught:
         adapter(source[1])
     assert caught.value.reason == "missing_field"
+
+
+def test_a_null_is_told_from_a_missing_field(tmp_path):
+    with pytest.raises(DataError, match="'answer' has no value"):
+        adapt(tmp_path, {"question": "a", "answer": None})
+
+
+def test_numbers_are_text_but_those_of_empty_cells_are_not(tmp_path):
+    assert adapt(tmp_path, {"question": "a", "answer": 42})[1].answers == ("42",)
+    assert shape(adapt(tmp_path, {"messages": [{"role": "user", "content": 1}, {"role": "assistant", "content": 2}]})[1])[1][1] == ["2"]
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(DataError, match="no text") as caught:
+            adapt(tmp_path, {"question": "a", "answer": value})
+        assert caught.value.reason == "wrong_type"
+
+
+def test_a_column_that_only_later_records_have_is_used(tmp_path):
+    rows = [{"question": "a", "answer": "b"}] * 70
+    late = [rows[0] | {"picture": "1.png", "system": "s"}, rows[0] | {"img": "1", "picture": "2"}]
+    spec = section(path=jsonl(tmp_path / "a.jsonl", rows + late))
+    source = open_source(spec)
+    _, adapter = find_adapter(spec, source)
+    assert shape(adapter(source[70])) == [("system", ["s"]), ("user", ["1.png", "a"]), ("assistant", ["b"])]
+    with pytest.raises(DataError, match="could be any of img, picture"):
+        adapter(source[71])
+
+
+def test_a_file_without_columns_is_told_by_its_first_record(tmp_path):
+    spec = section(path=jsonl(tmp_path / "a.jsonl", [[1], [2]]))
+    with pytest.raises(DataError, match="a.jsonl:1: a record must be a JSON object"):
+        find_adapter(spec, open_source(spec))
+    with pytest.raises(DataError, match="holds a list under 'data'"):
+        adapt(tmp_path, {"data": [{"question": "a", "answer": "b"}]})
+    with pytest.raises(DataError, match="'answer' is the image"):
+        adapt(tmp_path, {"question": "a", "answer": "b"}, columns={"image": "answer"})
+    with pytest.raises(DataError, match="is from"):
+        adapt(tmp_path, {"conversations": [{"from": ["human"], "value": "a"}]})
 
 
 def test_base64_text_is_told_from_a_path(tmp_path):
@@ -282,8 +324,32 @@ def test_a_function_that_fails_is_told_with_its_line(tmp_path, function, text):
     with pytest.raises(DataError, match=text) as caught:
         run(function, tmp_path)
     assert caught.value.reason == "adapter_error"
+    assert caught.value.problem.startswith("adapter mine.py:f ")
     if "Error" in text:
         assert "test_adapters.py:" in caught.value.problem
+
+
+def raises(error: BaseException):
+    raise error
+
+
+class OwnError(Exception):
+    """An exception class of a user's."""
+
+
+@pytest.mark.parametrize("error", [Exception("why"), OwnError("why"), StopIteration("why"), SystemExit("why")])
+def test_no_exception_of_a_function_is_a_traceback_of_ours(tmp_path, error):
+    with pytest.raises(DataError, match=rf"failed at test_adapters.py:\d+ \(raises\): {type(error).__name__}: why"):
+        run(lambda row: raises(error), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda row: raises(KeyboardInterrupt()), tmp_path)
+
+
+def test_the_line_is_the_users_not_a_librarys(tmp_path):
+    with pytest.raises(DataError, match=r"failed at test_adapters.py:\d+ .*JSONDecodeError"):
+        run(lambda row: json.loads("{"), tmp_path)
+    with pytest.raises(DataError, match="what adapter mine.py:f returned: message 0: is a int"):
+        run(lambda row: [1], tmp_path)
 
 
 def test_a_function_not_loaded_and_keys_beside_it(tmp_path):

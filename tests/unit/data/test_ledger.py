@@ -58,7 +58,8 @@ def test_the_limit_stops_the_run_and_names_the_records(tmp_path):
     ledger.add(bad(0)), ledger.add(bad(1))
     with pytest.raises(DataError) as caught:
         ledger.add(bad(7))
-    assert caught.value.reason == "too_many_bad" and "f.jsonl row 7: image_missing" in str(caught.value) and "max_bad: 2" in str(caught.value)
+    assert caught.value.reason == "too_many_bad"
+    assert "f.jsonl row 7: image_missing" in str(caught.value) and "max_bad: 2" in str(caught.value)
     assert len(Ledger(tmp_path / "q.jsonl", 5)) == 3  # written down before the run stopped
 
 

@@ -126,7 +126,7 @@ def test_every_error_names_file_and_row(tmp_path):
     mixture = build_mixture([section(path=path)])
     with pytest.raises(DataError) as caught:
         mixture.conversation(2)
-    assert caught.value.where == f"{path}:2" and caught.value.reason == "empty_answer"
+    assert caught.value.where == f"{path} row 2" and caught.value.reason == "empty_answer"
     with pytest.raises(DataError) as caught:
         mixture.conversation(3)
     assert caught.value.where == f"{path}:4:2"  # record 3 is line 4
@@ -169,3 +169,17 @@ def test_a_users_function_is_part_of_the_fingerprint(tmp_path):
         assert mixture.conversation(0).messages[1].text == answer
         prints.append(mixture.fingerprint())
     assert prints[0] != prints[1]
+
+
+def test_the_code_of_an_object_with_call_is_its_class(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"a": "x"}])
+    spec = section(path=path, adapter="mine.py:convert")
+    for function in (Converter(), print):  # an object, and a function without source: both must have a fingerprint
+        assert build_mixture([spec], functions={"mine.py:convert": function}).fingerprint()
+
+
+class Converter:
+    """An adapter that is no function."""
+
+    def __call__(self, row):
+        return [{"role": "user", "content": row["a"]}, {"role": "assistant", "content": "y"}]

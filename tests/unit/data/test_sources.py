@@ -226,13 +226,21 @@ def test_pictures_inside_and_outside_class_folders(tmp_path):
         open_source(section(path=tmp_path))
 
 
-@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n1,"2\n', "a,b,a\n1,2,3\n", "a;b\n1;2\n"])
+@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n1,"2\n'])
 def test_bad_csv_names_the_line(tmp_path, text):
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
         open_source(section(path=path))
     assert caught.value.reason == "bad_csv" and f"{path}:2" in caught.value.where
+
+
+@pytest.mark.parametrize(("text", "problem"), [("a,b,a\n1,2,3\n", "names 'a' twice"), ("a;b\n1;2\n", "separated by ';'")])
+def test_a_csv_header_that_cannot_be(tmp_path, text, problem):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=f"a.csv:1: .*{problem}"):
+        open_source(section(path=path))
 
 
 def test_csv_with_spaces_in_the_header_and_a_long_cell(tmp_path):

@@ -44,7 +44,7 @@ def test_the_handwriting_is_the_same_on_every_machine_and_its_splits_share_no_im
     assert len(images["train"]) == 6
     assert not images["train"] & images["eval"]
     rows = [json.loads(line) for line in (tmp_path / "one" / "eval.jsonl").read_text().splitlines()]
-    assert {row["kind"] for row in rows} <= {"read", "count", "largest", "contains", "which"}
+    assert {row["kind"] for row in rows} <= {"read", "count", "largest", "contains", "which", "rows", "lines"}
 
 
 def test_the_base_model_is_never_asked_the_demos_questions(demo):
@@ -55,7 +55,7 @@ def test_the_base_model_is_never_asked_the_demos_questions(demo):
 
     assert not set(WORDING.values()) & set(PRINTED.values())
     asked = {item.question for seed in range(300) for item in draw_scene(random.Random(seed))[1]}
-    demo_words = {question.split("{")[0] for question in WORDING.values()} - {"Is there a "}  # of a shape, the base model is asked that
+    demo_words = {question.split("{")[0] for question in WORDING.values()} - {"Is there a "}  # asked of shapes, too
     assert not [question for question in asked if any(question.startswith(words) for words in demo_words)]
 
 

@@ -145,3 +145,14 @@ def test_summary_names_before_after_report_and_model(tmp_path):
     lines = summary_lines(run)
     assert lines[0].startswith("Exact match: ") and " → " in lines[0] and lines[0].endswith("on 40 held-out answers")
     assert lines[-2:] == [f"report: {run / 'report.html'}", "model: runs/handwriting_lora/model"]
+
+
+def test_the_summary_is_that_of_the_final_model_not_of_the_last_step(tmp_path):
+    run = write_run(tmp_path / "run", steps=6, rows=4, media=0)
+    log = EvalLog(run)
+    log(Started(run_dir=run, step=0, total_steps=4))
+    for stage, at, loss in (("before", 0, 6.0), ("during", 2, 5.72), ("during", 4, 5.67), ("after", 2, 5.72)):  # `train.best` took step 2
+        log(dataclasses.replace(evaluated(stage, at), metrics={"loss": loss}))
+    assert summary_lines(run)[0] == "Loss: 6 → 5.72"
+    log(Started(run_dir=run, step=4, total_steps=8))
+    assert not (run / "eval" / "after.json").exists() and summary_lines(run)[0] == "Loss: 6 → 5.67"

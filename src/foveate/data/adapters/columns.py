@@ -53,9 +53,8 @@ class Columns:
             return self.named.get(role)
         found = candidates(role, [key for key in row if key not in self.seen])
         if len(found) > 1:
-            raise DataError(
-                f"the {role} could be any of {listed(found)}", reason="ambiguous_format", fix=f"choose with `columns: {{{role}: {found[0]}}}`"
-            )
+            fix = f"choose with `columns: {{{role}: {found[0]}}}`"
+            raise DataError(f"the {role} could be any of {listed(found)}", reason="ambiguous_format", fix=fix)
         return found[0] if found else None
 
     def need(self, row: Row, role: str) -> Any:
