@@ -202,6 +202,38 @@ def test_a_users_collate_function_replaces_ours(work, model_dir, foveate):
     assert "data.collate makes the batches" in result.text
 
 
+BAD_COLLATES = {
+    "raises": ("raise KeyError('scan')", "mine.py:3"),
+    "returns nothing": ("return None", "NoneType"),
+    "no labels": ("return {'input_ids': torch.ones(1, 4, dtype=torch.long)}", "labels is missing"),
+    "floats": ("return {'input_ids': torch.ones(1, 4), 'labels': torch.ones(1, 4)}", "input_ids is torch.float32"),
+    "trains nothing": ("x = torch.ones(1, 4, dtype=torch.long); return {'input_ids': x, 'labels': x * 0 - 100}", "no token has a label"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COLLATES)
+def test_a_collate_function_fails_as_the_users(work, model_dir, foveate, name):
+    body, wanted = BAD_COLLATES[name]
+    write_set(work, 4)
+    (work / "mine.py").write_text(f"import torch\ndef collate(conversations, processor):\n    {body}\n")
+    recipe = write_recipe(work, model_dir, data={"train": [{"path": "train.jsonl"}], "collate": "mine.py:collate", "workers": 1})
+    result = foveate("train", recipe, "--allow-code")
+    assert result.code == 2, result.text
+    assert "Traceback" not in result.text
+    assert "train.jsonl" in result.err
+    assert wanted in result.err
+
+
+def test_a_set_without_a_usable_record_is_not_trained_on(work, model_dir, foveate):
+    write_jsonl(work / "train.jsonl", [{"image": f"{i}.png", "question": "What?", "answer": "red"} for i in range(3)])
+    recipe = write_recipe(work, model_dir)
+    for command in ("check", "train"):
+        result = foveate(command, recipe, "data.max_bad=10")
+        assert result.code == 2
+        assert "no" in result.text and "record can be used" in result.text
+    assert not (work / "run" / "model").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_read_only_folder_is_named(work, model_dir, foveate):
     write_set(work, 4)

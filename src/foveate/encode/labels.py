@@ -29,8 +29,7 @@ from foveate.errors import DataError, TemplateError
 
 Placement = Literal["around", "within"]
 _FIX = (
-    "set `train: false` on that turn, or override the template with one that renders every assistant turn as it is "
-    "(`model.chat_template`)"
+    "set `train: false` on that turn, or override the template with one that renders every assistant turn as it is (`model.chat_template`)"
 )
 
 

@@ -83,6 +83,9 @@ class Accounts:
         train = self.prepared.train
         self._prove_labels(train)
         self._scan(train, "train", list(islice(train.distinct(), _LIMITS[self.prepared.recipe.data.preflight])))
+        bad = {line.origin for line in self.ledger if line.split == "train"}
+        if len(bad) >= train.records:
+            raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
         if self.prepared.eval is not None:
             self.preflight_eval()
             if self.ranks.first and self.prepared.recipe.data.preflight != "none":

@@ -169,6 +169,8 @@ def _encode(found: SplitCheck, encoder: Encoder, conversation) -> None:
 def _sum_up(result: Checked, recipe: Recipe, split: str, found: SplitCheck) -> None:
     about, bad = f"data.{split}", len(found.bad)
     result.add("ok", about, f"{found.read:,} records read = {found.read - bad:,} usable + {bad:,} bad")
+    if found.read == bad:
+        result.add("bad", about, "no record can be used")
     if found.wrong_suffix:
         result.add("ok", about, f"{found.wrong_suffix:,} media have a suffix of another format; their content decides")
     if found.tokens:

@@ -1,6 +1,6 @@
 """A checkpoint folder is whole or does not exist: staged, synced, listed with hashes, renamed, and verified before use. No torch here.
 
-    checkpoints/step-000200/{MANIFEST.json, state.json, tensors/...}    checkpoints/LATEST    checkpoints/.stage-step-000300
+checkpoints/step-000200/{MANIFEST.json, state.json, tensors/...}    checkpoints/LATEST    checkpoints/.stage-step-000300
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What of a model and its optimizer goes into a checkpoint, under names that no strategy or number of processes changes.
 
-    model/<parameter>     trained parameters            buffer/<buffer>     persistent buffers
-    optim/<parameter>/<key>                             the optimizer's state, e.g. exp_avg
+model/<parameter>     trained parameters            buffer/<buffer>     persistent buffers
+optim/<parameter>/<key>                             the optimizer's state, e.g. exp_avg
 """
 
 from __future__ import annotations
