@@ -15,7 +15,7 @@ setup:
 
 demo: setup
 	@$(python) demo/make_handwriting.py --out demo/data/handwriting
-	$(python) -m foveate train recipes/demo.yaml
+	$(python) -m foveate train recipes/demo.yaml --overwrite
 
 # One thread for each of two workers: two threads each on two cores make a step ten times slower.
 test:

@@ -64,7 +64,8 @@ def set_rates(optimizer: torch.optim.Optimizer, section: OptimSection, step: int
 def schedule(section: OptimSection, step: int, total_steps: int) -> float:
     """Share of the peak rate at the 0-based `step`: linear warm-up, then cosine (Loshchilov & Hutter, 2017), linear or constant.
 
-    The first step trains at peak / warm-up steps rather than at zero, and the last at `min_lr` of the peak.
+    The first step trains at peak / warm-up steps rather than at zero. The decay is at its top in the first step after the warm-up
+    and would reach `min_lr` of the peak one step after the last, as transformers' schedules do: no step is spent at a rate of zero.
     """
     warmup = section.warmup * total_steps if section.warmup < 1 else section.warmup
     warmup = min(math.ceil(warmup), total_steps)
@@ -72,7 +73,7 @@ def schedule(section: OptimSection, step: int, total_steps: int) -> float:
         return (step + 1) / warmup
     if section.schedule == "constant":
         return 1.0
-    done = (step - warmup + 1) / max(1, total_steps - warmup)
+    done = (step - warmup) / (total_steps - warmup)
     falling = 0.5 * (1 + math.cos(math.pi * done)) if section.schedule == "cosine" else 1 - done
     return section.min_lr + (1 - section.min_lr) * falling
 
