@@ -22,7 +22,7 @@ from foveate.events import Evaluated, Event, Listener, Saved, Started
 from foveate.model.attention import use_segments
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, resolve_id, weights_fingerprint
-from foveate.model.parts import parts_table
+from foveate.model.parts import bare_name, parts_table
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
 from foveate.report.run_page import write_report
 from foveate.run.accounts import Accounts
@@ -163,7 +163,7 @@ def build(
     frozen = freeze_towers(model)
     notes = [*prepared.notes(), *accounts.notes, *notes, *narrow_weights(model)]
     if frozen:
-        notes.append(f"frozen towers run without gradients: {', '.join(frozen)}")
+        notes.append(f"frozen towers run without gradients: {', '.join(map(bare_name, frozen))}")
     if recipe.train.gradient_checkpointing:
         notes.append(f"activations are recomputed in {checkpoint_activations(model)} blocks")
     strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if autocast_dtype(recipe, ranks) else "float32")
