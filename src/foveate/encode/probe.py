@@ -15,8 +15,9 @@ from foveate.errors import DataError, FoveateError, TemplateError
 from foveate.types import Audio, Conversation, Image, Media, MediaKind, Message, Role, Text, Video
 
 KINDS: tuple[MediaKind, ...] = ("image", "audio", "video")
-# What processors raise on input that they can't use.
-REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, NotImplementedError)
+# What processors raise on input that they can't use: they check little, so a medium of the wrong kind ends as any of these, deep
+# inside. Each becomes a ledger line that quotes the error and keeps it as its cause.
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 BLANK_PARTS: dict[MediaKind, Media] = {"image": Image(data=b""), "audio": Audio(data=b""), "video": Video(data=b"")}
 
 

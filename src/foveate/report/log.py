@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -117,11 +117,6 @@ class ProgressLine:
         self._printed_at = self._clock()
         # Paths and answers may hold [brackets]: never read them as markup.
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def progress_line(stream: TextIO | None = None, *, every_steps: int | None = None) -> ProgressLine:
-    """A progress line on `stream` (standard error when None)."""
-    return ProgressLine(Console(file=stream, stderr=stream is None), every_steps=every_steps)
 
 
 def finish_line(event: Finished) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -19,8 +18,6 @@ from foveate.train.tensors import whole_state
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, ProcessorMixin
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def export_model(
@@ -102,9 +99,3 @@ def _replace(stage: Path, final: Path) -> None:
     os.rename(stage, final)
     sync_folder(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def base_of(folder: Path) -> str | None:
-    """The base model that an exported folder of adapters needs; None for a folder that holds the whole model."""
-    path = folder / ADAPTER_CONFIG
-    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None
