@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from foveate.config.media import MediaSection
 from foveate.model.load import prepare_transformers
 
 prepare_transformers()
@@ -84,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, processor = families.build("smolvlm")
     use_segments(model)
-    family, encoder = family_of(model.config), Encoder(processor, positions=None, max_image_pixels=10**6)
+    family, encoder = family_of(model.config), Encoder(processor, positions=None, rules=MediaSection(max_image_pixels=10**6))
     examples = samples(encoder)
     packed = collate_packed(examples, family)
     ways = {"padded": collate_padded(examples, family, pad_id=encoder.pad_id), "dense mask": dense(packed), "segments": packed}

@@ -40,15 +40,21 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A lazy reference to bytes: exactly one of `path` and `data` is set. Only `data/media.py` opens it."""
+    """A lazy reference to bytes: exactly one of `path`, `data` and `url` is set. Only `data/media.py` opens it.
+
+    A `url` is what the data says; the mixture puts the fetched file's path in its place, or refuses the record.
+    """
 
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+    url: str | None = None
 
     @property
     def name(self) -> str:
-        """What errors call it: the path, or the number of embedded bytes."""
-        return str(self.path) if self.path is not None else f"<{len(self.data or b'')} embedded bytes>"
+        """What errors call it: the path, the URL, or the number of embedded bytes."""
+        if self.path is not None:
+            return str(self.path)
+        return self.url if self.url is not None else f"<{len(self.data or b'')} embedded bytes>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +71,18 @@ class Audio(Media):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video(Media):
-    """A clip; `num_frames` frames are sampled evenly (the processor's own default when None)."""
+    """A clip: a file, a folder of frames (`path`), or its frames themselves (`frames`; then path, data and url are None).
+
+    `num_frames` frames are taken evenly, or `fps` a second; the processor's own default when both are None. Only what lies
+    between `start_s` and `end_s` (seconds) is looked at. A list or folder of frames has `frames_fps` frames a second.
+    """
 
     num_frames: int | None = None
+    fps: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    frames: tuple[Image, ...] = ()
+    frames_fps: float | None = None
 
 
 Part = Text | Image | Audio | Video

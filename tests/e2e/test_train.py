@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from foveate.config.media import MediaSection
 from tests.e2e.conftest import metrics, picture, write_jsonl, write_recipe, write_set
 
 
@@ -125,7 +126,7 @@ def test_every_image_format_trains_upright_and_in_rgb(work, model_dir, foveate):
     assert (facts["read"], facts["used"], facts["quarantined"]) == (len(names), len(names), 0)
     wanted = np.asarray(picture("red"), dtype=int)
     for name in names:
-        image = open_image(ImagePart(path=work / name), max_image_pixels=10**6)
+        image = open_image(ImagePart(path=work / name), rules=MediaSection(max_image_pixels=10**6))
         assert (image.mode, image.size) == ("RGB", (48, 40)), name
         reference = np.asarray(picture("red").convert("L").convert("RGB"), dtype=int) if name == "deep.png" else wanted
         assert np.abs(np.asarray(image, dtype=int) - reference).mean() < 6, name

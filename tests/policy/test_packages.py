@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
 }
 # Never imported by Foveate, but needed by transformers for models that Foveate supports.
 NEEDED_BY_OTHERS = {"num2words", "pytest-xdist", "matplotlib"}  # matplotlib: demo/draw_shapes.py opens the fonts that it carries
-NOT_SET_UP = ("wandb", "mlflow", "heic")  # extras that scripts/setup.sh leaves out
+NOT_SET_UP = ("wandb", "mlflow")  # extras that scripts/setup.sh leaves out
 RUN_AS_COMMANDS = {"ruff", "import-linter", "pytest"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 

@@ -81,7 +81,7 @@ def _sample(prepared: Prepared, mixture: Mixture, place: int, split: str) -> Pre
     conversation = mixture.conversation(place)
     require_fit(conversation, prepared.encoder.length(conversation), max_tokens=prepared.recipe.batch.max_tokens)
     example = prepared.encoder(conversation)
-    return preview_sample(conversation, example, prepared.processor, split=split, max_image_pixels=prepared.recipe.data.max_image_pixels)
+    return preview_sample(conversation, example, prepared.processor, split=split, rules=prepared.recipe.media)
 
 
 def _chosen(mixture: Mixture, rows: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from foveate.config.base import CodePath, FilePath, Section
 
-FormatName = Literal["auto", "messages", "sharegpt", "qa", "caption", "asr"]
+FormatName = Literal["auto", "messages", "sharegpt", "alpaca", "qa", "multiple_choice", "caption", "ocr", "asr", "detection"]
 
 
 class SourceSection(Section):
@@ -40,8 +40,22 @@ class SourceSection(Section):
     media_root: FilePath | None = Field(
         None, description="Folder of relative media paths; the data file's own folder when unset (a hub data set has none)."
     )
+    tags: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names inside the turns where they are others than usual: the keys `role` and `content`, and the speakers `user`, "
+        "`assistant`, `system` and `tool`, e.g. `{role: who, content: said, user: customer}`.",
+    )
+    boxes: Literal["norm1000", "norm1", "pixels"] = Field(
+        "norm1000",
+        description="How bounding boxes are written into the text: 0..1000 or 0..1 of the image's width and height, or its pixels.",
+    )
     weight: float = Field(1.0, gt=0, description="Copies of each record an epoch holds; 0.3 takes a fixed 30% of the records.")
+    count: int | None = Field(None, gt=0, description="Records of this source an epoch holds, in place of `weight`.")
     limit: int | None = Field(None, gt=0, description="Use the first N records only.")
+    streaming: bool = Field(
+        False, description="Read a hub data set as it arrives instead of downloading it; it must be the only source of its split."
+    )
+    shuffle_buffer: int = Field(1000, gt=0, description="Records of a stream that are held and shuffled at a time.")
     max_pixels: int | None = Field(None, gt=0, description="Images with more pixels are shrunk to this before the processor sees them.")
 
 
@@ -63,4 +77,3 @@ class DataSection(Section):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that prepare batches ahead; 0 prepares them in the training process."
     )
-    max_image_pixels: int = Field(100_000_000, gt=0, description="Images with more pixels than this are refused before decoding.")

@@ -27,6 +27,7 @@ from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps
 from PIL.ExifTags import Base as Exif
 
+from foveate.config.media import MediaSection
 from foveate.data.blob import blob_error, head_of, open_blob
 from foveate.data.clip import VideoInfo, even_frames, load_video, video_info
 from foveate.data.files import needs_package
@@ -48,13 +49,13 @@ _DAMAGE = (
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 
 
-def open_image(image: Image, *, max_image_pixels: int) -> Pillow.Image:
+def open_image(image: Image, *, rules: MediaSection) -> Pillow.Image:
     """Decode an image: RGB, upright, shrunk to `image.max_pixels` if that is set.
 
     DataError: image_missing, image_empty, image_not_image, image_truncated, image_corrupt, image_too_large (more than
-    `max_image_pixels`, seen before decoding), image_animated, image_mode. FoveateError when a reader's package is missing.
+    `rules.max_image_pixels`, seen before decoding), image_animated, image_mode. FoveateError when a reader's package is missing.
     """
-    with _opened(image, max_image_pixels) as picture:
+    with _opened(image, rules) as picture:
         # Another library may have turned this process-wide switch on; grey in place of lost pixels is never right here.
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         picture.load()
@@ -64,9 +65,9 @@ def open_image(image: Image, *, max_image_pixels: int) -> Pillow.Image:
     return rgb if (width, height) == rgb.size else rgb.resize((width, height), Pillow.Resampling.BICUBIC)
 
 
-def image_size(image: Image, *, max_image_pixels: int) -> tuple[int, int]:
+def image_size(image: Image, *, rules: MediaSection) -> tuple[int, int]:
     """(height, width) of what `open_image` returns, from the header alone. The same DataErrors, but those of damaged pixels."""
-    with _opened(image, max_image_pixels) as picture:
+    with _opened(image, rules) as picture:
         width, height = picture.size
         if _may_be_turned(picture) and picture.getexif().get(Exif.Orientation) in _TURNED:
             width, height = height, width
@@ -103,7 +104,7 @@ def has_wrong_suffix(media: Media) -> bool:
 
 
 @contextmanager
-def _opened(image: Image, max_image_pixels: int):
+def _opened(image: Image, rules: MediaSection):
     """The picture, its header read and checked; what readers raise on damage, now or inside the block, becomes a DataError."""
     head = head_of(image, "image")
     kind = sniff(head)
@@ -115,7 +116,7 @@ def _opened(image: Image, max_image_pixels: int):
         warnings.simplefilter("ignore")
         try:
             with Pillow.open(blob, formats=_READERS[kind]) as picture:
-                _check_header(picture, image, max_image_pixels)
+                _check_header(picture, image, rules)
                 yield picture
         except Pillow.DecompressionBombError as error:
             raise _too_large(image, str(error)) from None
@@ -128,12 +129,12 @@ def _opened(image: Image, max_image_pixels: int):
             ) from None  # fmt: skip
 
 
-def _check_header(picture: Pillow.Image, image: Image, max_image_pixels: int) -> None:
+def _check_header(picture: Pillow.Image, image: Image, rules: MediaSection) -> None:
     width, height = picture.size
     if width < 1 or height < 1:
         raise DataError(f"its size is {width}x{height}", reason="image_corrupt", where=image.name, fix="restore the file")
-    if width * height > max_image_pixels:
-        raise _too_large(image, f"{width}x{height} is {width * height:,} pixels, the limit is {max_image_pixels:,}")
+    if width * height > rules.max_image_pixels:
+        raise _too_large(image, f"{width}x{height} is {width * height:,} pixels, the limit is {rules.max_image_pixels:,}")
     # An MPO is a JPEG with the camera's further shots behind the picture itself.
     frames = 1 if picture.format == "MPO" or not _many(picture) else picture.n_frames
     if frames > 1:
@@ -150,7 +151,7 @@ def _many(picture: Pillow.Image) -> bool:
 
 
 def _too_large(image: Image, problem: str) -> DataError:
-    return DataError(problem, reason="image_too_large", where=image.name, fix="scale it down, or raise `data.max_image_pixels`")
+    return DataError(problem, reason="image_too_large", where=image.name, fix="scale it down, or raise `media.max_image_pixels`")
 
 
 def _check_reader(kind: str) -> None:

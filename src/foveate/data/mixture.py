@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from foveate.config.data import SourceSection
+from foveate.config.media import MediaSection
 from foveate.data.adapters import find_adapter
 from foveate.data.files import combine
 from foveate.data.sources import Source, open_source
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, Text
 
+_RULES = MediaSection()
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Keys of a section that change a conversation, or which records there are. Where the files lie is no part of the data's identity.
 _KEYS = ("use", "format", "columns", "prompt", "system", "weight", "limit", "max_pixels", "split")
@@ -60,9 +62,16 @@ class Mixture:
     """All sources of a split. Picklable; the same index gives the same conversation or the same DataError, always."""
 
     def __init__(
-        self, sources: Sequence[Source], adapters: Sequence[Adapter], sections: Sequence[SourceSection], formats: Sequence[str] = ()
+        self,
+        sources: Sequence[Source],
+        adapters: Sequence[Adapter],
+        sections: Sequence[SourceSection],
+        formats: Sequence[str] = (),
+        *,
+        rules: MediaSection = _RULES,
     ) -> None:
         """One adapter, section and format description a source; `build_mixture` makes them."""
+        self.rules = rules
         self.sources, self.adapters, self.sections = tuple(sources), tuple(adapters), tuple(sections)
         self.formats = tuple(formats) or ("",) * len(self.sources)
         self._weighted = tuple(weigh(len(source), section.weight, source.name) for source, section in zip(sources, sections, strict=True))
@@ -130,7 +139,11 @@ class Mixture:
 
 
 def build_mixture(
-    sections: Sequence[SourceSection], *, functions: Mapping[str, Callable[..., Any]] | None = None, offline: bool = False
+    sections: Sequence[SourceSection],
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    offline: bool = False,
+    rules: MediaSection = _RULES,
 ) -> Mixture:
     """Open every source and find its format. `functions`: the users' allowed adapters by `section.adapter`.
 
@@ -144,7 +157,7 @@ def build_mixture(
         sources.append(source)
         adapters.append(adapter)
         formats.append(form)
-    return Mixture(sources, adapters, sections, formats)
+    return Mixture(sources, adapters, sections, formats, rules=rules)
 
 
 def weigh(records: int, weight: float, key: str) -> Weighted:

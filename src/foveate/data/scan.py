@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from foveate.config.media import MediaSection
 from foveate.data.media import audio_samples, has_wrong_suffix, image_size, load_audio, load_video, open_image, video_info
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
@@ -30,7 +31,7 @@ def scan(
     mixture: Mixture,
     *,
     level: Literal["headers", "decode"],
-    max_image_pixels: int,
+    rules: MediaSection,
     split: str = "train",
     on_bad: Callable[[Quarantined], object] | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -47,7 +48,7 @@ def scan(
         origin = mixture.origin(index)
         try:
             conversation = mixture.conversation(index)
-            odd = check_media(conversation, level=level, max_image_pixels=max_image_pixels)
+            odd = check_media(conversation, level=level, rules=rules)
             verdict = Verdict(index=index, origin=origin, conversation=conversation, wrong_suffix=odd)
         except DataError as error:
             verdict = Verdict(index=index, origin=origin, error=error)
@@ -58,15 +59,15 @@ def scan(
         yield verdict
 
 
-def check_media(conversation: Conversation, *, level: Literal["headers", "decode"], max_image_pixels: int) -> int:
+def check_media(conversation: Conversation, *, level: Literal["headers", "decode"], rules: MediaSection) -> int:
     """Open every medium. DataError when one can't be used; returns how many have a suffix of another format."""
     odd = 0
     for medium in conversation.media:
         match medium, level:
             case Image(), "headers":
-                image_size(medium, max_image_pixels=max_image_pixels)
+                image_size(medium, rules=rules)
             case Image(), _:
-                open_image(medium, max_image_pixels=max_image_pixels)
+                open_image(medium, rules=rules)
             case Audio(), "headers":
                 audio_samples(medium, _RATE_HZ)
             case Audio(), _:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from foveate.config.media import MediaSection
 from foveate.encode import marks
 from foveate.encode.expand import Expansion
 from foveate.encode.labels import Placement, Unproven, check_rendering, target_tokens, wrap
@@ -47,18 +48,21 @@ class _Rendered:
     slots: tuple[Slot, ...]
 
 
+_RULES = MediaSection()
+
+
 class Encoder:
     """Encodes conversations with one processor. Picklable; holds no weights.
 
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
 
-    def __init__(self, processor: ProcessorMixin, *, positions: Positions | None = None, max_image_pixels: int = 100_000_000) -> None:
-        self._made_from = (processor, positions, max_image_pixels)
+    def __init__(self, processor: ProcessorMixin, *, positions: Positions | None = None, rules: MediaSection = _RULES) -> None:
+        self._made_from = (processor, positions, rules)
         self._tap = Tap(processor)
         self._render = Renderer(processor)
         self._positions = positions
-        self._inputs = MediaInputs(processor, max_image_pixels=max_image_pixels)
+        self._inputs = MediaInputs(processor, rules=rules)
         self._facts = find_facts(self._tap, self._render, self._inputs)
         self._shield = marks.Shield(self._facts.control)
         self._tap.forbid(frozenset(self._tap.special[word] for word in self._facts.control if word in self._tap.special))
@@ -156,7 +160,7 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """Changes with anything that changes encodings: processor settings, vocabulary, template."""
-        processor, _, max_image_pixels = self._made_from
+        processor, _, rules = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
@@ -164,7 +168,7 @@ class Encoder:
             "tokenizer": hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
             "special": processor.tokenizer.special_tokens_map,
             "template": self._render.template,
-            "max_image_pixels": max_image_pixels,
+            "max_image_pixels": rules.max_image_pixels, "animated": rules.animated,
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -260,5 +264,5 @@ class Encoder:
         )
 
 
-def _rebuild(processor: ProcessorMixin, positions: Positions | None, max_image_pixels: int) -> Encoder:
-    return Encoder(processor, positions=positions, max_image_pixels=max_image_pixels)
+def _rebuild(processor: ProcessorMixin, positions: Positions | None, rules: MediaSection) -> Encoder:
+    return Encoder(processor, positions=positions, rules=rules)

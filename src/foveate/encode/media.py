@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from foveate.config.media import MediaSection
 from foveate.data import media
 from foveate.encode.template import kind_of
 from foveate.errors import DataError
@@ -49,9 +50,9 @@ LARGER: dict[str, Size] = {
 class MediaInputs:
     """Opens media for one processor, and makes blank ones."""
 
-    def __init__(self, processor: ProcessorMixin, *, max_image_pixels: int) -> None:
+    def __init__(self, processor: ProcessorMixin, *, rules: MediaSection) -> None:
         parts = vars(processor)
-        self._max_image_pixels = max_image_pixels
+        self._rules = rules
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
@@ -65,7 +66,7 @@ class MediaInputs:
         loaded: dict[str, list] = defaultdict(list)
         for part in conversation.media:
             if isinstance(part, Image):
-                loaded["image"].append(media.open_image(part, max_image_pixels=self._max_image_pixels))
+                loaded["image"].append(media.open_image(part, rules=self._rules))
             elif isinstance(part, Audio):
                 samples = media.load_audio(part, self.rate_hz)
                 self._check_heard(len(samples), part)
@@ -82,7 +83,7 @@ class MediaInputs:
         sizes = []
         for part in conversation.media:
             if isinstance(part, Image):
-                sizes.append(Size(kind="image", shape=media.image_size(part, max_image_pixels=self._max_image_pixels)))
+                sizes.append(Size(kind="image", shape=media.image_size(part, rules=self._rules)))
             elif isinstance(part, Audio):
                 samples = media.audio_samples(part, self.rate_hz)
                 self._check_heard(samples, part)

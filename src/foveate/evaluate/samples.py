@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from foveate.config.media import MediaSection
 from foveate.data.media import open_image
 from foveate.encode.encoder import IGNORED
 from foveate.evaluate.pixels import seen_by_model
@@ -21,14 +22,14 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 def preview_sample(
-    conversation: Conversation, example: Example, processor: ProcessorMixin, *, split: str, max_image_pixels: int
+    conversation: Conversation, example: Example, processor: ProcessorMixin, *, split: str, rules: MediaSection
 ) -> PreviewSample:
     """What the model gets of a record. Pictures come from the pixels themselves where their shape is understood."""
     seen = seen_by_model(example.media, processor)
     pictures = [Picture(png=_png(item.picture), caption=item.caption) for item in seen]
     if not pictures:
         files = [part for part in conversation.media if isinstance(part, Image)]
-        opened = [open_image(part, max_image_pixels=max_image_pixels) for part in files]
+        opened = [open_image(part, rules=rules) for part in files]
         pictures = [Picture(png=_png(picture), caption=f"{picture.width} × {picture.height}, before the processor") for picture in opened]
     return PreviewSample(
         origin=str(conversation.origin),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from foveate.config.media import MediaSection
 from foveate.data.media import load_audio, load_video, open_image, video_info
 from foveate.types import Audio, Conversation, Image, Video
 
@@ -16,7 +17,7 @@ _WAVE_SIZE = (320, 88)  # width, height in pixels
 _WAVE_COLOUR = (31, 140, 164, 255)  # readable on the light and on the dark page
 
 
-def save_thumbnails(run_dir: Path, index: int, conversation: Conversation, *, max_image_pixels: int, side: int = 320) -> tuple[str, ...]:
+def save_thumbnails(run_dir: Path, index: int, conversation: Conversation, *, rules: MediaSection, side: int = 320) -> tuple[str, ...]:
     """Writes a small PNG or JPEG, whichever is smaller, of each medium, once; returns their paths relative to the run folder.
 
     Raises DataError for a medium that can't be opened.
@@ -26,7 +27,7 @@ def save_thumbnails(run_dir: Path, index: int, conversation: Conversation, *, ma
         stem = f"eval/media/{index:06d}_{place}"
         known = next((stem + suffix for suffix in (".png", ".jpg") if (run_dir / (stem + suffix)).is_file()), None)
         if known is None:
-            picture = _picture(medium, max_image_pixels)
+            picture = _picture(medium, rules)
             picture.thumbnail((side, side))
             suffix, data = _smallest(picture)
             known = stem + suffix
@@ -50,9 +51,9 @@ def waveform(samples: np.ndarray) -> Pillow.Image:
     return Pillow.fromarray(canvas)
 
 
-def _picture(medium: Image | Audio | Video, max_image_pixels: int) -> Pillow.Image:
+def _picture(medium: Image | Audio | Video, rules: MediaSection) -> Pillow.Image:
     if isinstance(medium, Image):
-        return open_image(medium, max_image_pixels=max_image_pixels)
+        return open_image(medium, rules=rules)
     if isinstance(medium, Audio):
         return waveform(load_audio(medium, _RATE_HZ))
     frames, _ = load_video(medium, indices=[video_info(medium).frames // 2])

@@ -173,7 +173,7 @@ def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) ->
     """Why a record can't be used, or None: the same rules as in training, `decode` adding the pixels and samples themselves."""
     try:
         conversation = mixture.conversation(slot)
-        check_media(conversation, level="decode" if decode else "headers", max_image_pixels=prepared.recipe.data.max_image_pixels)
+        check_media(conversation, level="decode" if decode else "headers", rules=prepared.recipe.media)
         if prepared.collate is None:
             require_fit(conversation, prepared.encoder.length(conversation), max_tokens=prepared.recipe.batch.max_tokens)
     except DataError as error:

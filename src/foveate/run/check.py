@@ -137,7 +137,7 @@ def _check_records(
 ) -> None:
     found = result.splits[split] = SplitCheck()
     level = "decode" if decode else "headers"
-    limits = {"max_image_pixels": recipe.data.max_image_pixels}
+    limits = {"rules": recipe.media}
     for verdict in scan(mixture, level=level, split=split, progress=lambda done, total: progress(split, done, total), **limits):
         found.read += 1
         found.wrong_suffix += verdict.wrong_suffix

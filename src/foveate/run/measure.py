@@ -54,7 +54,7 @@ def measure(
         ranks=ranks,
         loss_batches=Repeated(source, workers=worker_count(recipe.data.workers, ranks.world)).batches,
         loss_of=loss_of,
-        thumbnails=lambda index, c: save_thumbnails(run_dir, index, c, max_image_pixels=recipe.data.max_image_pixels),
+        thumbnails=lambda index, c: save_thumbnails(run_dir, index, c, rules=recipe.media),
         synced=synced,
     )
 

@@ -100,7 +100,7 @@ def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:
 def open_records(recipe: Recipe, split: Literal["train", "eval"], functions: Mapping[str, Callable[..., Any]]) -> Mixture | None:
     """The records of a split; None where the recipe has none. Raises DataError."""
     sections = recipe.data.train if split == "train" else recipe.data.eval
-    return build_mixture(sections, functions=functions, offline=recipe.model.offline) if sections else None
+    return build_mixture(sections, functions=functions, offline=recipe.model.offline, rules=recipe.media) if sections else None
 
 
 def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Encoder | None]:
@@ -115,7 +115,7 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
             raise ModelError("answers can't be generated with data.collate", where="evaluate.metrics", fix="use `metrics: [loss]`")
         return config, processor, None
     set_chat_template(processor, recipe.model.chat_template)
-    return config, processor, Encoder(processor, positions=positions_of(config), max_image_pixels=recipe.data.max_image_pixels)
+    return config, processor, Encoder(processor, positions=positions_of(config), rules=recipe.media)
 
 
 def user_functions(recipe: Recipe, *, allow_code: bool) -> dict[str, Callable[..., Any]]:

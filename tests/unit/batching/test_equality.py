@@ -14,6 +14,7 @@ from foveate.batching.loader import Share, StepSource
 from foveate.batching.plan import Plan
 from foveate.config.batch import BatchSection
 from foveate.config.data import SourceSection
+from foveate.config.media import MediaSection
 from foveate.data.mixture import build_mixture
 from foveate.encode.encoder import Encoder
 from foveate.model.attention import use_segments
@@ -56,7 +57,7 @@ def write_records(folder, kind):
 
 
 def make_source(model, processor, path, *, family: Family | None = None, share=None, **batch):
-    encoder = Encoder(processor, positions=positions_of(model.config), max_image_pixels=10**6)
+    encoder = Encoder(processor, positions=positions_of(model.config), rules=MediaSection(max_image_pixels=10**6))
     mixture = build_mixture([SourceSection(path=str(path))])
     return StepSource(
         mixture=mixture,

@@ -15,7 +15,7 @@ from tests.unit.config.recipes import DATA, problems
         ("batch: {sise: 4}", "batch.sise: unknown key; did you mean size?"),
         ("lr: 1", "lr: unknown key; did you mean optim.lr, optim.per_part.0.lr?"),
         ("modle: {}", "modle: unknown key; did you mean model?"),
-        ("qqq: 1", "qqq: unknown key; known keys here: model, tuning, data, batch, optim, train, evaluate, parallel, log"),
+        ("qqq: 1", "qqq: unknown key; known keys here: model, tuning, data, media, batch, optim, train, evaluate, parallel, log"),
         ("tuning: {type: lore}", "tuning.type: is 'lore', but should be one of full, lora; did you mean lora?"),
         ("batch: {size: 4.0}", "batch.size: is 4.0, but should be a whole number; write 4"),
         ("batch: {size: 4.5}", "batch.size: is 4.5, but should be a whole number"),

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from foveate.config.data import SourceSection
+from foveate.config.media import MediaSection
 
-LIMIT = 10_000_000  # max_image_pixels of the tests
+RULES = MediaSection(max_image_pixels=10_000_000)
 
 
 def section(**fields) -> SourceSection:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from foveate.config.media import MediaSection
 from foveate.data.mixture import build_mixture
 from foveate.data.scan import scan
 from foveate.errors import DataError
-from tests.unit.data.build import LIMIT, clip, corner_picture, encoded, jsonl, m4a, noise_picture, qa_rows, section, sound
+from tests.unit.data.build import RULES, clip, corner_picture, encoded, jsonl, m4a, noise_picture, qa_rows, section, sound
 
 QA = {"question": "?", "answer": "x"}
 CUT = encoded(noise_picture(), "JPEG")[:3000]
@@ -31,11 +32,11 @@ def nan_sound() -> bytes:
     return buffer.getvalue()
 
 
-def verdict(tmp_path, record, limit: int = LIMIT):
+def verdict(tmp_path, record, limit: int = RULES.max_image_pixels):
     """What a decoding scan says of one record written as a line of JSON."""
     path = tmp_path / "data.jsonl"
     path.write_bytes(record if isinstance(record, bytes) else json.dumps(record).encode() + b"\n")
-    (only,) = scan(build_mixture([section(path=path, format="auto")]), level="decode", max_image_pixels=limit)
+    (only,) = scan(build_mixture([section(path=path, format="auto")]), level="decode", rules=MediaSection(max_image_pixels=limit))
     return only
 
 
@@ -89,7 +90,7 @@ RECORDS = [
 def test_records_that_are_quarantined(tmp_path, number, record, reason, text):
     path = tmp_path / "data.jsonl"
     path.write_bytes(record if isinstance(record, bytes) else json.dumps(record).encode() + b"\n")
-    first = next(scan(build_mixture([section(path=path)]), level="headers", max_image_pixels=LIMIT))
+    first = next(scan(build_mixture([section(path=path)]), level="headers", rules=RULES))
     assert first.error is not None and first.error.reason == reason, number
     assert text in str(first.error) and first.error.where.startswith((f"{path}:1", f"{path} row 0")) and first.error.fix
 

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps
 
+from foveate.config.media import MediaSection
 from foveate.data.media import has_wrong_suffix, image_size, open_image
 from foveate.errors import DataError
 from foveate.types import Image
-from tests.unit.data.build import LIMIT, corner_picture, encoded, noise_picture
+from tests.unit.data.build import RULES, corner_picture, encoded, noise_picture
 
 FORMS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 
@@ -23,15 +24,15 @@ FORMS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 def opened(data: bytes, **fields) -> np.ndarray:
     """Pixels [height, width, 3]; checks that the header gives the same size."""
     image = Image(data=data, **fields)
-    picture = open_image(image, max_image_pixels=LIMIT)
+    picture = open_image(image, rules=RULES)
     assert picture.mode == "RGB"
-    assert image_size(image, max_image_pixels=LIMIT) == (picture.height, picture.width)
+    assert image_size(image, rules=RULES) == (picture.height, picture.width)
     return np.asarray(picture).astype(int)
 
 
-def fails(data: bytes, limit: int = LIMIT) -> DataError:
+def fails(data: bytes, limit: int = RULES.max_image_pixels) -> DataError:
     with pytest.raises(DataError) as caught:
-        open_image(Image(data=data), max_image_pixels=limit)
+        open_image(Image(data=data), rules=MediaSection(max_image_pixels=limit))
     return caught.value
 
 
@@ -144,7 +145,7 @@ def test_animations_and_pages_are_refused(form):
     error = fails(data)
     assert error.reason == "image_animated" and "2 frames" in error.problem and error.fix
     with pytest.raises(DataError):
-        image_size(Image(data=data), max_image_pixels=LIMIT)
+        image_size(Image(data=data), rules=RULES)
 
 
 def test_a_cameras_multi_picture_jpeg_is_its_first_picture():
@@ -177,7 +178,7 @@ def test_a_bomb_is_refused_by_its_header():
     error = fails(data, limit=9_999)
     assert error.reason == "image_too_large" and "10,000 pixels" in error.problem and "max_image_pixels" in error.fix
     with pytest.raises(DataError):
-        image_size(Image(data=data), max_image_pixels=9_999)
+        image_size(Image(data=data), rules=MediaSection(max_image_pixels=9_999))
 
 
 @pytest.mark.parametrize(
@@ -198,11 +199,11 @@ def test_files_that_are_not_there_or_no_files(tmp_path):
     (tmp_path / "empty.png").touch()
     for name, reason in (("none.png", "image_missing"), ("", "image_missing"), ("empty.png", "image_empty"), ("pipe", "image_unreadable")):
         with pytest.raises(DataError) as caught:
-            image_size(Image(path=tmp_path / name), max_image_pixels=LIMIT)
+            image_size(Image(path=tmp_path / name), rules=RULES)
         assert caught.value.reason == reason and str(tmp_path) in caught.value.where and caught.value.fix
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError) as caught:
-        image_size(Image(path=tmp_path / "a.png/b.png"), max_image_pixels=LIMIT)
+        image_size(Image(path=tmp_path / "a.png/b.png"), rules=RULES)
     assert caught.value.reason == "image_missing"
     assert fails(b"").reason == "image_empty"
 
@@ -210,7 +211,7 @@ def test_files_that_are_not_there_or_no_files(tmp_path):
 def test_a_wrong_suffix_is_read_by_content_and_noticed(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(corner_picture(), "PNG"))
-    assert open_image(Image(path=path), max_image_pixels=LIMIT).size == (12, 8)
+    assert open_image(Image(path=path), rules=RULES).size == (12, 8)
     assert has_wrong_suffix(Image(path=path))
     path.rename(tmp_path / "a.PNG")
     assert not has_wrong_suffix(Image(path=tmp_path / "a.PNG"))
@@ -225,6 +226,6 @@ def test_damaged_bytes_give_pixels_or_a_data_error(form):
         for place in random.integers(0, len(broken), 4):
             broken[place] = random.integers(0, 256)
         try:
-            assert open_image(Image(data=bytes(broken)), max_image_pixels=LIMIT).mode == "RGB"
+            assert open_image(Image(data=bytes(broken)), rules=RULES).mode == "RGB"
         except DataError as error:
             assert error.reason.startswith("image_") and error.fix

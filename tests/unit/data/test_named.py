@@ -11,7 +11,7 @@ from foveate.data.media import load_audio, open_image
 from foveate.data.mixture import build_mixture
 from foveate.errors import DataError
 from tests.fixtures import schemas
-from tests.unit.data.build import LIMIT, corner_picture, encoded, section, sound
+from tests.unit.data.build import RULES, corner_picture, encoded, section, sound
 
 PICTURES = [encoded(corner_picture(), "JPEG"), encoded(corner_picture(20, 10), "PNG")]
 
@@ -21,7 +21,7 @@ def test_medpix(tmp_path):
     assert mixture.describe() == ["medpix: 2 records, format medpix (columns question, answer, image_id)"]
     conversation = mixture.conversation(1)
     assert [message.text for message in conversation.messages] == ["Which plane is shown in image 1?", "Axial"]
-    assert open_image(conversation.media[0], max_image_pixels=LIMIT).size == (20, 10)
+    assert open_image(conversation.media[0], rules=RULES).size == (20, 10)
     assert conversation.origin.row == 1 and conversation.answers == ("Axial",)
 
 

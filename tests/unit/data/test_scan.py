@@ -8,7 +8,7 @@ from foveate.data.ledger import Ledger
 from foveate.data.mixture import build_mixture
 from foveate.data.scan import scan
 from foveate.errors import DataError
-from tests.unit.data.build import LIMIT, corner_picture, encoded, jsonl, noise_picture, section
+from tests.unit.data.build import RULES, corner_picture, encoded, jsonl, noise_picture, section
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def mixture(tmp_path):
 def test_verdicts(mixture, level, bad):
     ledger, seen = Ledger(None, 10), []
     verdicts = list(
-        scan(mixture, level=level, max_image_pixels=LIMIT, on_bad=ledger.add, progress=lambda done, total: seen.append((done, total)))
+        scan(mixture, level=level, rules=RULES, on_bad=ledger.add, progress=lambda done, total: seen.append((done, total)))
     )
     assert [verdict.index for verdict in verdicts] == list(range(6)) and seen[-1] == (6, 6)
     assert {verdict.index: verdict.error.reason for verdict in verdicts if verdict.error} == bad
@@ -43,6 +43,6 @@ def test_verdicts(mixture, level, bad):
 
 
 def test_chosen_places_and_a_limit_that_stops(mixture):
-    assert [verdict.index for verdict in scan(mixture, level="headers", max_image_pixels=LIMIT, indices=[0, 5, 7])] == [0, 5, 7]
+    assert [verdict.index for verdict in scan(mixture, level="headers", rules=RULES, indices=[0, 5, 7])] == [0, 5, 7]
     with pytest.raises(DataError, match="(?s)1 bad record,.*none.png"):
-        list(scan(mixture, level="headers", max_image_pixels=LIMIT, on_bad=Ledger(None, 0).add))
+        list(scan(mixture, level="headers", rules=RULES, on_bad=Ledger(None, 0).add))

@@ -12,6 +12,7 @@ import pytest
 from foveate.config.code import allow, load_function
 from foveate.config.data import SourceSection
 from foveate.config.load import load_recipe
+from foveate.config.media import MediaSection
 from foveate.data.adapters import FORMATS
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import build_mixture
@@ -53,7 +54,7 @@ def test_a_row_is_detected_as_the_format_that_is_claimed(tmp_path, form, line):
     assert mixture.formats[0].startswith(f"{form} ("), mixture.formats
     conversation = mixture.conversation(0)
     assert len(conversation.media) == len(_MEDIUM.findall(line))
-    check_media(conversation, level="decode", max_image_pixels=10_000_000)
+    check_media(conversation, level="decode", rules=MediaSection(max_image_pixels=10_000_000))
     assert "<" not in "".join(message.text for message in conversation.messages)
 
 
@@ -146,7 +147,7 @@ def test_the_table_of_sources_and_formats(tmp_path, form):
     for source in write_sources(tmp_path, form):
         mixture = build_mixture([source])
         assert mixture.formats[0].startswith(f"{form} ("), (source.path, mixture.formats)
-        check_media(mixture.conversation(0), level="decode", max_image_pixels=10_000_000)
+        check_media(mixture.conversation(0), level="decode", rules=MediaSection(max_image_pixels=10_000_000))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "pictures/metadata.csv"])
@@ -163,7 +164,7 @@ def test_csv_holds_flat_formats(tmp_path, name):
         path.write_text(text + "\n")
         mixture = build_mixture([source])
         assert mixture.formats[0].startswith(f"{form} (")
-        check_media(mixture.conversation(0), level="decode", max_image_pixels=10_000_000)
+        check_media(mixture.conversation(0), level="decode", rules=MediaSection(max_image_pixels=10_000_000))
 
 
 def test_folders_of_pictures(tmp_path):
@@ -184,7 +185,7 @@ def test_the_line_of_the_ledger(tmp_path):
     (block,) = blocks("data.md", "text")
     path = jsonl(tmp_path / "train.jsonl", [*qa_rows(1), {"question": "q", "answer": " "}])
     ledger = Ledger(tmp_path / "quarantine.jsonl", 1)
-    for _ in scan(build_mixture([section(path=path)]), level="headers", max_image_pixels=1, on_bad=ledger.add):
+    for _ in scan(build_mixture([section(path=path)]), level="headers", rules=MediaSection(max_image_pixels=1), on_bad=ledger.add):
         pass
     written = (tmp_path / "quarantine.jsonl").read_text().replace(str(tmp_path), "/home/ann")
     assert json.loads(written) == json.loads(block.text)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
+from foveate.config.media import MediaSection
 from foveate.encode.encoder import IGNORED, Encoder
 from foveate.evaluate.pixels import seen_by_model
 from foveate.evaluate.samples import pieces, preview_sample
@@ -86,5 +87,5 @@ def test_pieces_add_up(name):
 def test_text_only_has_no_pictures():
     made = processor("qwen2_5_vl")
     talk = conversation()
-    sample = preview_sample(talk, Encoder(made)(talk), made, split="eval", max_image_pixels=10_000)
+    sample = preview_sample(talk, Encoder(made)(talk), made, split="eval", rules=MediaSection(max_image_pixels=10_000))
     assert sample.pictures == () and sample.split == "eval" and 0 < sample.targets < sample.tokens
