@@ -5,6 +5,8 @@ import random
 import signal
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests import families
@@ -39,6 +41,24 @@ def test_kill_and_resume_equal_an_uninterrupted_run(work, recipe, foveate, seed)
     assert metrics(work / "run") == metrics(work / "whole")
     final, whole = ((work / name / "model" / "adapter_model.safetensors").read_bytes() for name in ("run", "whole"))
     assert final == whole
+
+
+def test_a_stream_resumes_equal(work, model_dir, foveate, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(work / "cache"))
+    (work / "repo").mkdir()
+    for file in range(3):
+        rows = {"question": [f"Say {8 * file + row}." for row in range(8)], "answer": [str(row) for row in range(8)]}
+        pq.write_table(pa.table(rows), work / f"repo/train-{file:05d}-of-00003.parquet")
+    source = {"hub": str(work / "repo"), "split": "train", "streaming": True, "limit": 24, "shuffle_buffer": 8}
+    recipe = write_recipe(work, model_dir, data={"train": [source], "workers": 1}, train={"steps": 8, "save_every": 2, "output": "run"})
+    assert foveate("train", recipe, "train.output=whole").code == 0
+    process = start("train", recipe, cwd=work)
+    wait_for_step(work / "run", 4, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    result = foveate("train", recipe, "--resume")
+    assert result.code == 0 and "24 records read = 24 used" in result.text, result.text
+    assert metrics(work / "run") == metrics(work / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -13,13 +13,17 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The order of training. `records` is the number of record slots in an epoch, `size` conversations make a step."""
+    """The order of training. `records` is the number of record slots in an epoch, `size` conversations make a step.
+
+    With `window`, an epoch goes through the records in order and shuffles only within each window of so many: for streams.
+    """
 
     records: int
     size: int
     seed: int
     epochs: float = 1.0
     steps: int | None = None
+    window: int | None = None
 
     @property
     def total_samples(self) -> int:
@@ -36,7 +40,14 @@ class Plan:
     def step(self, k: int) -> list[int]:
         """Record slots of the 0-based step k, in order; every epoch is a new permutation of all of them."""
         first, last = k * self.size, min((k + 1) * self.size, self.total_samples)
-        return [permuted(place % self.records, self.records, self.seed, place // self.records) for place in range(first, last)]
+        return [self._slot(place) for place in range(first, last)]
+
+    def _slot(self, place: int) -> int:
+        epoch, index = divmod(place, self.records)
+        if self.window is None:
+            return permuted(index, self.records, self.seed, epoch)
+        begin = index - index % self.window
+        return begin + permuted(index - begin, min(self.window, self.records - begin), self.seed + begin, epoch)
 
 
 def permuted(index: int, count: int, seed: int, epoch: int) -> int:

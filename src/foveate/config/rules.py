@@ -50,6 +50,11 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
         yield Broken(
             path="batch.micro_size", problem=f"is {batch.micro_size}, above batch.size ({batch.size})", fix=fix, also=("batch.size",)
         )
+    if isinstance(batch, BatchSection) and isinstance(data, DataSection):
+        for index, source in enumerate(data.train):
+            if source.streaming and source.shuffle_buffer < batch.size:
+                problem, path = f"is {source.shuffle_buffer}, below batch.size ({batch.size})", f"data.train.{index}.shuffle_buffer"
+                yield Broken(path=path, problem=problem, fix="make it several times batch.size", also=("batch.size",))
     if isinstance(optim, OptimSection):
         yield from _optim(optim)
     if isinstance(optim, OptimSection) and isinstance(tuning, TuningSection):
@@ -123,6 +128,14 @@ def _data(data: DataSection) -> Iterator[Broken]:
     for split, sources in (("train", data.train), ("eval", data.eval)):
         for index, source in enumerate(sources):
             yield from _source(source, f"data.{split}.{index}")
+    streams = [index for index, source in enumerate(data.train) if source.streaming]
+    if streams and len(data.train) > 1:
+        fix = "keep it alone, or drop `streaming` so that it is downloaded"
+        yield Broken(path=f"data.train.{streams[0]}.streaming", problem="a stream must be the only source of its split", fix=fix)
+    for index, source in enumerate(data.eval):
+        if source.streaming:
+            fix = "drop it; `split: validation[:500]` keeps the set small"
+            yield Broken(path=f"data.eval.{index}.streaming", problem="held-out data is read again and again, a stream only once", fix=fix)
     if not _good_max_bad(data.max_bad):
         yield Broken(path="data.max_bad", problem=f"is {data.max_bad!r}, but should be a count (0 or more) or a share such as '1%'")
     if isinstance(data.workers, int) and data.workers < 0:
@@ -157,6 +170,12 @@ def _source(source: SourceSection, path: str) -> Iterator[Broken]:
                 yield Broken(
                     path=f"{path}.{name}", problem="has no effect on local files", fix="remove it, or name a hub data set with hub"
                 )
+    if source.count is not None and source.weight != 1:
+        yield Broken(path=f"{path}.count", problem="has no place beside weight", fix="keep one of the two", also=(f"{path}.weight",))
+    if source.streaming:
+        yield from _stream(source, path)
+    elif source.shuffle_buffer != SourceSection.model_fields["shuffle_buffer"].default:
+        yield Broken(path=f"{path}.shuffle_buffer", problem="has no effect without streaming", fix="remove it: all records are shuffled")
     for role in source.columns:
         if role not in COLUMN_ROLES:
             near = nearest(role, COLUMN_ROLES)
@@ -168,6 +187,15 @@ def _source(source: SourceSection, path: str) -> Iterator[Broken]:
             if given:
                 problem = "has no effect: the adapter makes the conversation"
                 yield Broken(path=f"{path}.{name}", problem=problem, fix="keep one of the two", also=(f"{path}.adapter",))
+
+
+def _stream(source: SourceSection, path: str) -> Iterator[Broken]:
+    if source.path is not None:
+        yield Broken(path=f"{path}.streaming", problem="has no effect on local files", fix="remove it: they are read as needed anyway")
+    for name, given in (("weight", source.weight != 1), ("count", source.count is not None)):
+        if given:
+            fix, also = "remove it, or `streaming`", (f"{path}.streaming",)
+            yield Broken(path=f"{path}.{name}", problem="can't be had of a stream", fix=fix, also=also)
 
 
 def _optim(optim: OptimSection) -> Iterator[Broken]:

@@ -45,13 +45,27 @@ class HubSource:
 
 def open_hub(repository: str, name: str, *, config: str | None, split: str | None, revision: str | None, offline: bool) -> HubSource:
     """Load a split by `datasets.load_dataset`. DataError names the repository and what to do when it can't be had."""
-    datasets = _datasets()
-    kinds = datasets.exceptions
     where = f"{repository}@{revision}" if revision else repository
+    with hub_errors(where, offline=offline):
+        loaded = load_datasets().load_dataset(repository, config, split=split or None, revision=revision)
+    if split is None and len(loaded) > 1:
+        raise DataError(
+            f"it has several splits: {listed(f'{key} ({len(rows):,} rows)' for key, rows in loaded.items())}",
+            reason="bad_split", where=where, fix="name one with `split:`",
+        )  # fmt: skip
+    rows = loaded if split else next(iter(loaded.values()))
+    return HubSource(name=name, repository=repository, rows=rows.with_format("arrow"))
+
+
+@contextmanager
+def hub_errors(where: str, *, offline: bool) -> Iterator[None]:
+    """What `datasets` raises inside the block becomes a DataError about `where`; with `offline`, the network is left alone."""
+    datasets = load_datasets()
+    kinds = datasets.exceptions
     offline = offline or datasets.config.HF_HUB_OFFLINE
     try:
         with _network(datasets, offline=offline):
-            loaded = datasets.load_dataset(repository, config, split=split or None, revision=revision)
+            yield
     except (kinds.DatasetNotFoundError, ConnectionError) as error:
         raise _absent(where, error, offline) from None
     except (FileNotFoundError, kinds.DatasetsError, RuntimeError) as error:
@@ -66,18 +80,11 @@ def open_hub(repository: str, name: str, *, config: str | None, split: str | Non
         raise DataError(
             f"can't be loaded: {_first_line(error)}", reason="bad_split", where=where, fix="change `split:` or `name:`"
         ) from None
-    if split is None and len(loaded) > 1:
-        raise DataError(
-            f"it has several splits: {listed(f'{key} ({len(rows):,} rows)' for key, rows in loaded.items())}",
-            reason="bad_split", where=where, fix="name one with `split:`",
-        )  # fmt: skip
-    rows = loaded if split else next(iter(loaded.values()))
-    return HubSource(name=name, repository=repository, rows=rows.with_format("arrow"))
 
 
 def open_saved(path: str, name: str, split: str) -> HubSource:
     """Load a folder written by `save_to_disk`; `split` chooses one of a DatasetDict."""
-    datasets = _datasets()
+    datasets = load_datasets()
     try:
         loaded = datasets.load_from_disk(path)
     except (FileNotFoundError, ValueError) as error:
@@ -89,7 +96,8 @@ def open_saved(path: str, name: str, split: str) -> HubSource:
     return HubSource(name=name, repository=path, rows=loaded[split].with_format("arrow"))
 
 
-def _datasets():
+def load_datasets() -> ModuleType:
+    """The package `datasets`; FoveateError naming the extra when it is missing."""
     try:
         import datasets
     except ImportError:

@@ -46,7 +46,14 @@ class Prepared:
     def plan(self) -> Plan:
         """The order of training."""
         train = self.recipe.train
-        return Plan(records=len(self.train), size=self.recipe.batch.size, seed=train.seed, epochs=train.epochs, steps=train.steps)
+        return Plan(
+            records=len(self.train),
+            size=self.recipe.batch.size,
+            seed=train.seed,
+            epochs=train.epochs,
+            steps=train.steps,
+            window=self.train.window,
+        )
 
     def source(self, plan: Plan, share: Share, *, split: str = "train") -> StepSource:
         """The step data of a plan over the training or the held-out records."""

@@ -78,11 +78,35 @@ def test_a_broken_rule_stands_at_its_line(tmp_path: Path, line: str, expected: s
             "{path: a, adapter: a.py:f, format: qa}",
             "data.train.0.format: has no effect: the adapter makes the conversation; keep one of the two",
         ),
+        ("{path: a, weight: 2, count: 9}", "data.train.0.count: has no place beside weight; keep one of the two"),
+        (
+            "{hub: a/b, shuffle_buffer: 9}",
+            "data.train.0.shuffle_buffer: has no effect without streaming; remove it: all records are shuffled",
+        ),
+        (
+            "{path: a, streaming: true}",
+            "data.train.0.streaming: has no effect on local files; remove it: they are read as needed anyway",
+        ),
+        (
+            "{hub: a/b, streaming: true, shuffle_buffer: 8}",
+            "data.train.0.shuffle_buffer: is 8, below batch.size (16); make it several times batch.size",
+        ),
+        (
+            "{hub: a/b, streaming: true, count: 8}",
+            "data.train.0.count: can't be had of a stream; remove it, or `streaming`",
+        ),
     ],
 )
 def test_a_source_says_one_thing(tmp_path: Path, source: str, expected: str):
     (line,) = problems(tmp_path, f"data:\n  train:\n    - {source}\n")
     assert line.startswith(f"recipe.yaml:3: {expected}")
+
+
+def test_a_stream_is_the_only_training_source_and_never_held_out(tmp_path: Path):
+    text = "data: {train: [{hub: a/b, streaming: true}, {hub: c/d}], eval: [{hub: a/b, streaming: true}]}\n"
+    lines = problems(tmp_path, text)
+    assert [line.split(": ")[1] for line in lines] == ["data.train.0.streaming", "data.eval.0.streaming"]
+    assert "only source of its split" in lines[0] and "read again and again" in lines[1]
 
 
 @pytest.mark.parametrize("value", ["0", "25", "1%", "0.5%", "100%"])
