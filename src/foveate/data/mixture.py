@@ -1,9 +1,9 @@
 """Several sources as one: index -> conversation, with the recipe's rules applied and every record checked the same way.
 
-Weights. A source of n records with weight w holds n * floor(w) + round(n * frac(w)) places in an epoch: floor(w) full copies and, for
-the fraction, a fixed subset, the same in every epoch, process and run. The subset is the head of a keyed permutation
-k -> (offset + k * stride) mod n with a stride near the golden section of n, which spreads it evenly over the source and needs no memory.
-Copies of a record share its origin.
+Weights. A source of n records with weight w holds n * floor(w) + round(n * frac(w)) places in an epoch; `count` gives their number
+instead. They are floor(w) full copies and, for the fraction, a fixed subset, the same in every epoch, process and run. The subset is
+the head of a keyed permutation k -> (offset + k * stride) mod n with a stride near the golden section of n, which spreads it evenly
+over the source and needs no memory. Copies of a record share its origin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, T
 _RULES = MediaSection()
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Keys of a section that change a conversation, or which records there are. Where the files lie is no part of the data's identity.
-_KEYS = ("use", "format", "columns", "prompt", "system", "weight", "limit", "max_pixels", "split")
+_KEYS = ("use", "format", "columns", "prompt", "system", "weight", "count", "limit", "max_pixels", "split", "tags", "boxes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,9 @@ class Mixture:
         self.rules = rules
         self.sources, self.adapters, self.sections = tuple(sources), tuple(adapters), tuple(sections)
         self.formats = tuple(formats) or ("",) * len(self.sources)
-        self._weighted = tuple(weigh(len(source), section.weight, source.name) for source, section in zip(sources, sections, strict=True))
+        self._weighted = tuple(
+            weigh(len(source), section.weight, source.name, section.count) for source, section in zip(sources, sections, strict=True)
+        )
         self._ends = tuple(accumulate(len(weighted) for weighted in self._weighted))
 
     def __len__(self) -> int:
@@ -105,6 +107,10 @@ class Mixture:
             yield from range(first, first + weighted.distinct)
             first = end
 
+    def first(self, most: int | None) -> Iterator[int]:
+        """The same, up to `most`: what is looked at before training. Of a stream only what the first window holds."""
+        return islice(self.distinct(), most if self.window is None else min(self.window, self.window if most is None else most))
+
     def conversation(self, index: int) -> Conversation:
         """The record, ready to encode. DataError (with its place) when it can't be used; see `check_conversation`."""
         number, row = self.locate(index)
@@ -129,11 +135,17 @@ class Mixture:
             parts.append(combine([source.fingerprint(), form, json.dumps(rules, sort_keys=True), _code(section, adapter)]))
         return combine(parts)
 
+    @property
+    def window(self) -> int | None:
+        """Records that are shuffled at a time where the source is a stream, which has no random access; else None."""
+        return next((section.shuffle_buffer for section in self.sections if section.streaming), None)
+
     def describe(self) -> list[str]:
         """One line a source: name, records, what the weight makes of them, format."""
         lines = []
         for source, section, weighted, form in zip(self.sources, self.sections, self._weighted, self.formats, strict=True):
-            share = f", weight {section.weight:g}: {len(weighted):,} an epoch" if section.weight != 1 else ""
+            chosen = f"count {section.count:,}" if section.count is not None else f"weight {section.weight:g}"
+            share = f", {chosen}: {len(weighted):,} an epoch" if len(weighted) != len(source) or section.weight != 1 else ""
             lines.append(f"{source.name}: {len(source):,} records{share}, format {form}")
         return lines
 
@@ -160,10 +172,16 @@ def build_mixture(
     return Mixture(sources, adapters, sections, formats, rules=rules)
 
 
-def weigh(records: int, weight: float, key: str) -> Weighted:
-    """The places that a weight gives to `records`; `key` shifts which ones a fraction takes. DataError when it takes none."""
-    whole = math.floor(weight)
-    part = math.floor((weight - whole) * records + 0.5)
+def weigh(records: int, weight: float, key: str, count: int | None = None) -> Weighted:
+    """The places that a weight, or a count of them, gives to `records`; `key` shifts which ones a fraction takes.
+
+    DataError when it takes none.
+    """
+    if count is not None:
+        whole, part = divmod(count, records)
+    else:
+        whole = math.floor(weight)
+        part = math.floor((weight - whole) * records + 0.5)
     stride = max(1, round(records * _GOLDEN))
     while math.gcd(stride, records) != 1:
         stride += 1

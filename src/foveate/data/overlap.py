@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
@@ -91,7 +90,7 @@ def _ends(medium: Media) -> bytes:
 
 
 def _readable(mixture: Mixture, most: int) -> Iterator[Conversation]:
-    for index in islice(mixture.distinct(), most):
+    for index in mixture.first(most):
         try:
             yield mixture.conversation(index)
         except DataError:

@@ -42,7 +42,7 @@ def scan(
     `headers` reads each medium's header, `decode` all of it. `on_bad` gets the ledger line of each bad record (and may raise to stop),
     `progress` (records done, records in all). FoveateErrors that are no record's fault (a missing package) pass through.
     """
-    places = list(indices) if indices is not None else mixture.distinct()
+    places = list(indices) if indices is not None else mixture.first(None)
     total = len(places) if isinstance(places, list) else mixture.records
     for done, index in enumerate(places, 1):
         origin = mixture.origin(index)

@@ -14,6 +14,7 @@ from foveate.data.hub import open_hub, open_saved
 from foveate.data.jsonl import open_jsonl
 from foveate.data.parquet import choose_files, open_parquet
 from foveate.data.slices import Split, parse_split
+from foveate.data.stream import open_stream
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
@@ -97,6 +98,8 @@ def _open_hub(section: SourceSection, offline: bool) -> Source:
     repository, config = section.hub, section.name
     if repository is None:
         repository, config = named_set(section.use or "").repository(section.name)
+    if section.streaming:
+        return open_stream(section, repository, source_name(section), config=config, offline=offline)
     return open_hub(repository, source_name(section), config=config, split=section.split, revision=section.revision, offline=offline)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from foveate.batching.lengths import require_fit
@@ -82,7 +81,7 @@ class Accounts:
         """Look at the records before weights load, each rank at its share. Raises DataError once more than `max_bad` are bad."""
         train = self.prepared.train
         self._prove_labels(train)
-        self._scan(train, "train", list(islice(train.distinct(), _LIMITS[self.prepared.recipe.data.preflight])))
+        self._scan(train, "train", list(train.first(_LIMITS[self.prepared.recipe.data.preflight])))
         bad = {line.origin for line in self.ledger if line.split == "train"}
         if len(bad) >= train.records:
             raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")

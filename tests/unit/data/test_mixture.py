@@ -40,6 +40,29 @@ def test_a_part_is_spread_over_the_source_and_depends_on_the_name():
     assert rows != sorted(weigh(1000, 0.1, "b").row(place) for place in range(100))
 
 
+@pytest.mark.parametrize(("records", "count"), [(10, 3), (10, 10), (10, 25), (1, 4)])
+def test_a_count_gives_so_many_places(records, count):
+    weighted = weigh(records, 1.0, "key", count)
+    rows = Counter(weighted.row(place) for place in range(len(weighted)))
+    assert len(weighted) == count and max(rows.values()) - min(rows.values()) <= 1
+    assert weighted.distinct == len(rows) == min(records, count)
+
+
+def test_counts_set_the_proportions_of_an_epoch(tmp_path):
+    mixture = build_mixture(
+        [
+            section(path=jsonl(tmp_path / "a.jsonl", qa_rows(7)), count=30),
+            section(path=jsonl(tmp_path / "b.jsonl", qa_rows(50)), count=10),
+        ]
+    )
+    assert len(mixture) == 40 and mixture.records == 17
+    assert Counter(mixture.locate(place)[0] for place in range(40)) == {0: 30, 1: 10}
+    assert [line.split(", format")[0].split(": ", 1)[1] for line in mixture.describe()] == [
+        "7 records, count 30: 30 an epoch",
+        "50 records, count 10: 10 an epoch",
+    ]
+
+
 def test_a_weight_that_leaves_nothing_is_an_error(tmp_path):
     with pytest.raises(DataError, match="leaves none") as caught:
         build_mixture([section(path=jsonl(tmp_path / "a.jsonl", qa_rows(2)), weight=0.1)])
