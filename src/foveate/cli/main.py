@@ -14,6 +14,7 @@ from foveate.errors import FoveateError, RecipeError
 
 # name -> (module with `command`, its one-line help). The help stands here so that the list needs no imports.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("foveate.cli.init", "Look at data and write a recipe for it."),
     "train": ("foveate.cli.train", "Fine-tune a model as a recipe says."),
     "eval": ("foveate.cli.eval", "Measure a model on a recipe's held-out data."),
     "check": ("foveate.cli.check", "Check a recipe, its data and its labels before any training."),

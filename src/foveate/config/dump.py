@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from foveate.config.base import Section
@@ -17,7 +19,12 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 def dump_recipe(recipe: Recipe) -> str:
     """The whole recipe as YAML that `load_recipe` reads back to an equal recipe: defaults included, but for those that are null."""
-    return "\n".join(_mapping(_plain(recipe), "")) + "\n"
+    return dump_values(_plain(recipe))
+
+
+def dump_values(values: Mapping[str, Any], comments: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Sections as YAML; `comments` stand at the end of their key's line, by path: `batch.size`, `data.train.0.path`."""
+    return "\n".join(_mapping(values, "", "", comments)) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -30,23 +37,26 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _mapping(value: dict[str, Any], indent: str) -> list[str]:
+def _mapping(value: Mapping[str, Any], indent: str, path: str, comments: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for key, item in value.items():
-        start = f"{indent}{_text(key)}:"
+        start, here = f"{indent}{_text(key)}:", f"{path}{key}"
+        comment = f"  # {comments[here]}" if here in comments else ""
         if isinstance(item, dict) and item:
-            lines += [start, *_mapping(item, indent + "  ")]
+            lines += [start + comment, *_mapping(item, indent + "  ", f"{here}.", comments)]
         elif isinstance(item, list) and any(isinstance(entry, dict) for entry in item):
-            lines += [start, *(line for entry in item for line in _item(entry, indent + "  "))]
+            lines.append(start + comment)
+            for number, entry in enumerate(item):
+                lines += _item(entry, indent + "  ", f"{here}.{number}.", comments)
         else:
-            lines.append(f"{start} {_flow(item)}")
+            lines.append(f"{start} {_flow(item)}{comment}")
     return lines
 
 
-def _item(entry: Any, indent: str) -> list[str]:
+def _item(entry: Any, indent: str, path: str, comments: Mapping[str, str]) -> list[str]:
     if not isinstance(entry, dict) or not entry:
         return [f"{indent}- {_flow(entry)}"]
-    first, *rest = _mapping(entry, indent + "  ")
+    first, *rest = _mapping(entry, indent + "  ", path, comments)
     return [f"{indent}- {first.lstrip()}", *rest]
 
 

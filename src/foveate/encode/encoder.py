@@ -137,6 +137,10 @@ class Encoder:
         """Each token's text by itself, special tokens included."""
         return [self.text([token]) for token in ids]
 
+    def count(self, text: str) -> int:
+        """Tokens of a text by itself, as an answer's is."""
+        return len(self._tap.ids_of(text))
+
     @property
     def pad_id(self) -> int:
         """The token that fills rows; never seen by the model."""
