@@ -13,9 +13,9 @@ class MediaSection(Section):
     """Limits on images, sounds and clips, each checked before anything is decoded; where they may be fetched from."""
 
     max_image_pixels: int = Field(100_000_000, gt=0, description="Images with more pixels than this are refused before decoding.")
-    max_file_mb: float = Field(4096, gt=0, description="Larger files, in megabytes, are refused before they are read.")
-    max_audio_s: float = Field(3600, gt=0, description="Longer sounds, in seconds, are refused before decoding.")
-    max_video_s: float = Field(14400, gt=0, description="Longer clips, in seconds, are refused before decoding.")
+    max_file_mb: float = Field(4096.0, gt=0, description="Larger files, in megabytes, are refused before they are read.")
+    max_audio_s: float = Field(3600.0, gt=0, description="Longer sounds, in seconds, are refused before decoding.")
+    max_video_s: float = Field(14400.0, gt=0, description="Longer clips, in seconds, are refused before decoding.")
     animated: Literal["refuse", "first_frame"] = Field(
         "refuse", description="Animations and many-page images: refused, or their first frame is taken as the image."
     )
@@ -24,8 +24,8 @@ class MediaSection(Section):
         description="Domains that media URLs may be fetched from, e.g. `images.example.org`; over https, public addresses only. "
         "No URL is fetched when empty.",
     )
-    fetch_max_mb: float = Field(64, gt=0, description="Larger files, in megabytes, are not fetched.")
-    fetch_timeout_s: float = Field(30, gt=0, description="A fetch that takes longer fails.")
+    fetch_max_mb: float = Field(64.0, gt=0, description="Larger files, in megabytes, are not fetched.")
+    fetch_timeout_s: float = Field(30.0, gt=0, description="A fetch that takes longer fails.")
     fetch_cache: FilePath | None = Field(
         None, description="Folder of fetched media, by the hash of their content; `media` in Foveate's cache folder when unset."
     )
