@@ -25,6 +25,16 @@ ROLES: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "text", "description", "label_text"),
     "transcription": ("transcription", "sentence", "transcript", "text"),
     "system": ("system",),
+    "input": ("input",),
+    "history": ("history",),
+    "choices": ("choices", "options"),
+    "hint": ("hint", "context"),
+    "ground_truth": ("ground_truth",),
+    "objects": ("objects",),
+    "bbox": ("bbox", "bboxes", "boxes"),
+    "category": ("category", "categories", "label", "labels"),
+    "width": ("width", "image_width"),
+    "height": ("height", "image_height"),
 }
 MEDIA_ROLES: tuple[MediaKind, ...] = ("image", "audio", "video")
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
@@ -61,7 +71,7 @@ class Columns:
         """The same; DataError `missing_field` when there is none."""
         value = self.get(row, role)
         if value is None:
-            column = self.named[role]
+            column = self.named.get(role, role)
             if column in row:
                 raise DataError(f"{column!r} has no value in this record", reason="missing_field", fix="fill it in, or remove the record")
             near = nearest(column, [key for key in row if key != column])
@@ -93,7 +103,9 @@ def choose_columns(mapped: Mapping[str, str], columns: Sequence[str], root: Path
                 f"`columns` has no role {role!r}" + (f"; did you mean {near!r}?" if near else ""),
                 reason="unknown_role", where=where, fix=f"roles are {', '.join(ROLES)}",
             )  # fmt: skip
-        if column not in columns:
+        missing = [name for name in (column_list(column) if role == "choices" else (column,)) if name not in columns]
+        if column not in columns and missing:
+            column = missing[0]
             near = nearest(column, columns)
             raise DataError(
                 f"`columns: {role}` names {column!r}, which is no column" + (f"; did you mean {near!r}?" if near else ""),
@@ -105,6 +117,11 @@ def choose_columns(mapped: Mapping[str, str], columns: Sequence[str], root: Path
         if role not in named and len(found) == 1:
             named[role] = found[0]
     return Columns(named=named, root=root)
+
+
+def column_list(text: str) -> tuple[str, ...]:
+    """`a, b` as names: the choices of a question may lie in a column each."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def candidates(role: str, columns: Sequence[str]) -> list[str]:

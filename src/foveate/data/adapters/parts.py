@@ -1,4 +1,4 @@
-"""From values in a row to message parts: media references in all their spellings, `<image>` tags, text."""
+"""From values in a row to message parts: media references in all their spellings, text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import binascii
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+import numpy as np
+from PIL.Image import Image as Picture
+
+from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
+from foveate.data.arrays import image_bytes, picture_bytes, sound_bytes
 from foveate.data.sniff import sniff
 from foveate.errors import DataError
-from foveate.types import Audio, Image, MediaKind, Part, Text, Video
+from foveate.types import Audio, Image, MediaKind, Video
 
 KINDS: dict[MediaKind, type[Image] | type[Audio] | type[Video]] = {"image": Image, "audio": Audio, "video": Video}
-_TAG = re.compile(r"<(image|audio|video)>")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _LONGEST_PATH = 4096
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def strip_nulls(value: Any) -> Any:
@@ -33,9 +36,10 @@ def strip_nulls(value: Any) -> Any:
 
 
 def media_part(kind: MediaKind, value: Any, root: Path | None) -> Image | Audio | Video:
-    """A lazy reference from a path, URL, data URI, base64 text, bytes, `{bytes, path}` or picture object.
+    """A lazy reference from a path, URL, data URI, base64 text, bytes, `{bytes, path}`, picture object, array or list of frames.
 
-    Relative paths are taken from `root`. Nothing is opened: whether a file exists is seen by data/media.py.
+    Relative paths are taken from `root`. Nothing is opened: whether a file exists is seen by data/media.py, whether a URL may be
+    fetched by data/place.py.
     """
     make = KINDS[kind]
     if isinstance(value, (Image, Audio, Video)):
@@ -52,8 +56,12 @@ def media_part(kind: MediaKind, value: Any, root: Path | None) -> Image | Audio 
         return make(path=_placed(value, kind, root))
     if isinstance(value, str):
         return _from_text(kind, value.strip(), root)
-    if kind == "image" and type(value).__module__.startswith("PIL."):
-        return Image(data=_picture_bytes(value))
+    if kind == "image" and isinstance(value, Picture):
+        return Image(data=picture_bytes(value))
+    if kind == "image" and isinstance(value, np.ndarray):
+        return Image(data=image_bytes(value))
+    if kind == "video" and isinstance(value, (list, tuple, np.ndarray)):
+        return _from_frames(value, root)
     raise DataError(f"the {kind} is a {type(value).__name__}", reason="wrong_type", fix="give a path, bytes, a data URI or {bytes, path}")
 
 
@@ -64,42 +72,6 @@ def media_list(kind: MediaKind, value: Any, root: Path | None) -> list[Image | A
     if isinstance(value, (list, tuple)):
         return [media_part(kind, item, root) for item in value if item is not None]
     return [media_part(kind, value, root)]
-
-
-def tagged_parts(text: str, media: Mapping[MediaKind, Iterator[Part]]) -> tuple[Part, ...]:
-    """Split `text` at its `<image>`, `<audio>`, `<video>` tags and put the next medium of that kind in each one's place.
-
-    Only kinds in `media` count as tags. The line breaks that set a tag apart (`<image>\\nWhat...`) belong to the tag: chat
-    templates bring their own.
-    """
-    parts: list[Part] = []
-    at = 0
-    for match in _TAG.finditer(text):
-        kind = match[1]
-        if kind not in media:
-            continue
-        _add_text(parts, text[at : match.start()].rstrip("\n"))
-        medium = next(media[kind], None)
-        if medium is None:
-            raise DataError(
-                f"more <{kind}> tags than {plural(kind)}", reason="placeholder_mismatch", fix=f"write one <{kind}> for each {kind}"
-            )
-        parts.append(medium)
-        at = match.end()
-        while text[at : at + 1] == "\n":
-            at += 1
-    _add_text(parts, text[at:])
-    return tuple(parts)
-
-
-def count_tags(text: str, kind: MediaKind) -> int:
-    """How often `<kind>` stands in the text."""
-    return text.count(f"<{kind}>")
-
-
-def plural(kind: str) -> str:
-    """`images`, `sounds`, `videos`: for messages."""
-    return {"audio": "sounds"}.get(kind, f"{kind}s")
 
 
 def text_value(value: Any, column: str) -> str:
@@ -113,11 +85,6 @@ def text_value(value: Any, column: str) -> str:
     raise DataError(f"{column} is a {type(value).__name__}, not text", reason="wrong_type", fix="write it as text")
 
 
-def _add_text(parts: list[Part], text: str) -> None:
-    if text:
-        parts.append(Text(text=text))
-
-
 def _from_mapping(kind: MediaKind, value: Mapping[str, Any], root: Path | None) -> Image | Audio | Video:
     fields = strip_nulls(value)
     for key in ("bytes", "data"):
@@ -126,11 +93,14 @@ def _from_mapping(kind: MediaKind, value: Mapping[str, Any], root: Path | None) 
             return media_part(kind, raw, root) if isinstance(raw, (bytes, bytearray, memoryview)) else KINDS[kind](data=_decoded(raw, kind))
     for key in ("path", "url", "file", "file_name"):
         if fields.get(key):
-            return media_part(kind, fields[key], root)
-    if "array" in fields:
-        raise DataError(
-            f"the {kind} is decoded samples", reason="wrong_type", fix="keep the encoded file: `Audio(decode=False)` in `datasets`"
-        )
+            return _with_stretch(media_part(kind, fields[key], root), fields)
+    if "array" in fields:  # as `datasets` hands out what it has decoded
+        if kind == "audio":
+            return Audio(data=sound_bytes(fields["array"], fields.get("sampling_rate")))
+        found = Image(data=image_bytes(fields["array"])) if kind == "image" else _from_frames(fields["array"], root)
+        return _with_stretch(found, fields)
+    if kind == "video" and fields.get("frames"):
+        return _with_stretch(_from_frames(fields["frames"], root), fields)
     raise DataError(f"the {kind} has neither bytes nor a path", reason=f"{kind}_missing", fix=f"give the {kind} or remove the record")
 
 
@@ -144,10 +114,7 @@ def _from_text(kind: MediaKind, text: str, root: Path | None) -> Image | Audio |
     if scheme == "file":
         return make(path=_file_url(text, kind))
     if "://" in text[:16]:
-        raise DataError(
-            f"the {kind} is a URL ({text[:80]}), and training never uses the network",
-            reason="media_url", fix="download it first and give the path",
-        )  # fmt: skip
+        return make(url=text)
     encoded = _base64(text)
     if encoded is not None:
         return make(data=encoded)
@@ -213,20 +180,13 @@ def _file_url(text: str, kind: MediaKind) -> Path:
     return Path(unquote(parts.path))
 
 
-def _picture_bytes(picture: Any) -> bytes:
-    """A PIL picture, as a user's adapter may return it, written without loss."""
-    import io
+def _from_frames(frames: Any, root: Path | None) -> Video:
+    """A clip of pictures, each spelled as an image may be."""
+    parts = tuple(media_part("image", frame, root) for frame in frames)
+    if not parts:
+        raise DataError("the video is an empty list of frames", reason="video_missing", fix="give its frames, or remove the record")
+    return Video(frames=parts)
 
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG" if picture.mode in _PNG_MODES else "TIFF")
-    return buffer.getvalue()
 
-
-def check_used(media: Mapping[MediaKind, Sequence[Part]], used: Mapping[MediaKind, int]) -> None:
-    """DataError when media remain that no tag has taken."""
-    for kind, items in media.items():
-        if used[kind] != len(items):
-            raise DataError(
-                f"{len(items)} {plural(kind)}, but {used[kind]} <{kind}> tags", reason="placeholder_mismatch",
-                fix=f"write one <{kind}> for each {kind}",
-            )  # fmt: skip
+def _with_stretch(medium: Image | Audio | Video, fields: Mapping[str, Any]) -> Image | Audio | Video:
+    return with_limits(medium, {key: fields[key] for key in VIDEO_KEYS if key in fields}) if isinstance(medium, Video) else medium

@@ -1,15 +1,19 @@
-"""Formats of one question and one answer: qa, caption, asr. Media come first, then the text."""
+"""Formats of one question and one answer: qa (also with earlier rounds), alpaca, caption, asr. Media come first, then the text."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from foveate.data.adapters.columns import Columns, fill
-from foveate.data.adapters.messages import answer_texts
-from foveate.data.adapters.parts import check_used, count_tags, strip_nulls, tagged_parts, text_value
+from foveate.data.adapters.messages import answer_texts, conversation_of
+from foveate.data.adapters.parts import strip_nulls, text_value
+from foveate.data.adapters.tags import MediaPool
+from foveate.data.adapters.turns import conversation, earlier_rounds, placed
 from foveate.errors import DataError
-from foveate.types import Conversation, Message, Part, Row, Text
+from foveate.types import Conversation, Message, Row, Text
 
 PROMPTS = {"caption": "Describe the image.", "caption_video": "Describe the video.", "asr": "Transcribe the speech."}
 
@@ -19,15 +23,19 @@ class QaAdapter:
     """Question, answer and media columns. `prompt` takes the question's place, with `{column}` filled in.
 
     Tags in the question (`<image>`) place the media, one each; without tags, media come first. With `answers` alone, the most
-    frequent one is trained on (the first of equals), as the VQA data sets are commonly read.
+    frequent one is trained on (the first of equals), as the VQA data sets are commonly read. `history` holds earlier rounds. An
+    `input` (Alpaca's) is put below the question, as LLaMA-Factory does (its data/README.md: "instruction\\ninput").
+
+    Question and answer may be lists of messages, as in TRL's prompt and completion: then only the answer's are trained on.
     """
 
     columns: Columns
     prompt: str | None = None
 
     def __call__(self, row: Row) -> Conversation:
-        """One user turn and one trained answer."""
-        question = fill(self.prompt, row) if self.prompt is not None else text_value(self.columns.need(row, "question"), "the question")
+        """One user turn and one trained answer, earlier rounds before them."""
+        if self.prompt is None and is_messages(self.columns.get(row, "question")):
+            return self._messages(row)
         many = self.columns.get(row, "answers")
         answers = answer_texts(strip_nulls(many)) if many is not None else ()
         single = self.columns.get(row, "answer")
@@ -37,7 +45,33 @@ class QaAdapter:
         if isinstance(single, (list, tuple)):
             answers, single = answers or answer_texts(strip_nulls(single)), None
         answer = text_value(single, "the answer") if single is not None else Counter(answers).most_common(1)[0][0] if answers else ""
-        return dialogue(self.columns, row, question, answer, answers or (answer,))
+        return dialogue(self.columns, row, self._question(row), answer, answers or (answer,), self.columns.get(row, "history"))
+
+    def _question(self, row: Row) -> str:
+        if self.prompt is not None:
+            return fill(self.prompt, row)
+        extra = self.columns.get(row, "input")
+        if extra is None or extra == "":
+            return text_value(self.columns.need(row, "question"), "the question")
+        lines = (self.columns.get(row, "question") or "", extra)
+        return "\n".join(text for line in lines if (text := text_value(line, "the question")))
+
+    def _messages(self, row: Row) -> Conversation:
+        """TRL's lists. The assistant turns of the prompt are context."""
+        asked = strip_nulls(self.columns.need(row, "question"))
+        answered = strip_nulls(self.columns.need(row, "answer" if "answer" in self.columns.named else "answers"))
+        if self.columns.get(row, "history") or self.columns.get(row, "input"):
+            raise DataError("the prompt is a list of messages, beside a history", reason="wrong_type", fix="write one of them")
+        if not is_messages(answered):
+            answered = [{"role": "assistant", "content": text_value(answered, "the answer")}]
+        found = conversation_of([*asked, *answered], pools=self.columns.media(row), root=self.columns.root)
+        messages = [*(replace(message, train=False) for message in found.messages[: len(asked)]), *found.messages[len(asked) :]]
+        return conversation(messages, system=self.columns.get(row, "system"))
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a cell holds a list of role/content messages."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], Mapping) and "role" in value[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +102,11 @@ class AsrAdapter:
         return dialogue(self.columns, row, fill(self.prompt, row), text, (text,))
 
 
-def dialogue(columns: Columns, row: Row, question: str, answer: str, answers: tuple[str, ...]) -> Conversation:
-    """System turn if the row has one, media and question, answer."""
-    pools = columns.media(row)
-    used = {kind: count_tags(question, kind) for kind in pools}
-    parts: tuple[Part, ...]
-    if any(used.values()) and any(pools.values()):
-        check_used(pools, used)
-        parts = tagged_parts(question, {kind: iter(items) for kind, items in pools.items()})
-    else:  # no tags; or no media, and the tag is part of what the question says
-        parts = (*(item for items in pools.values() for item in items), *((Text(text=question),) if question else ()))
-    messages = [Message(role="user", parts=parts), Message(role="assistant", parts=(Text(text=answer),) if answer else ())]
-    system = columns.get(row, "system")
-    if system:
-        messages.insert(0, Message(role="system", parts=(Text(text=text_value(system, "system")),)))
-    return Conversation(messages=tuple(messages), answers=answers)
+def dialogue(columns: Columns, row: Row, question: str, answer: str, answers: tuple[str, ...], history: Any = None) -> Conversation:
+    """System turn if the row has one, earlier rounds, media and question, answer."""
+    pool = MediaPool(columns.media(row))
+    messages = earlier_rounds(history, pool)
+    messages.append(Message(role="user", parts=pool.split(question, "user")))
+    # What the last answer says is never a tag: there is one question here that it answers.
+    messages.append(Message(role="assistant", parts=(Text(text=answer),) if answer else ()))
+    return conversation(placed(messages, pool), system=columns.get(row, "system"), answers=answers)
