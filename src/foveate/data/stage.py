@@ -1,0 +1,113 @@
+"""A folder that is whole or not there: written under another name, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from foveate.errors import FoveateError
+
+# What a disk may say at any write; other OSErrors are bugs.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+@contextlib.contextmanager
+def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
+    """An empty folder beside `out`, which takes its place when the block ends well; else nothing is left of it.
+
+    A folder that is in the way is replaced only with `overwrite`, and only if it holds nothing but the file `mark` and the files that
+    this lists (`{"files": [{"name": ...}]}`), so that nothing of the user's own is ever deleted. FoveateError when it may not be, when
+    another process writes there, or when the disk fails.
+    """
+    _check_way(out, overwrite, mark)
+    stage = out.parent / f".{out.name}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(stage):
+            try:
+                yield stage
+                _flush(stage)
+                _check_way(out, overwrite, mark)
+                _take_place(stage, out)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        place = error.filename or str(stage)
+        raise FoveateError(
+            f"can't be written: {error.strerror or error}", where=str(place), fix="free space, or write to another place; nothing is left"
+        ) from None
+
+
+def _check_way(out: Path, overwrite: bool, mark: str) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FoveateError("is a file", where=str(out), fix="name a folder")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise FoveateError("the folder is not empty", where=str(out), fix="name another one, or replace it with --overwrite")
+    try:
+        listed = json.loads((out / mark).read_text("utf-8"))
+        own = {mark, *(file["name"] for file in listed["files"])}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        own = set()
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in own)
+    if foreign:
+        raise FoveateError(
+            f"the folder holds {foreign[0]}, which this command has not written, so it is not replaced", where=str(out),
+            fix="name another one, or delete it yourself",
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _alone(stage: Path) -> Iterator[None]:
+    """Makes the folder anew, for this process alone; what a killed one left is removed."""
+    stage.mkdir(exist_ok=True)
+    handle = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FoveateError("another process is writing there", where=str(stage), fix="wait for it, or name another folder") from None
+        for left in stage.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _flush(stage: Path) -> None:
+    for path in (*stage.iterdir(), stage):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _take_place(stage: Path, out: Path) -> None:
+    old = out.parent / f".{out.name}.replaced"
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    try:
+        stage.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    handle = os.open(out.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
