@@ -102,7 +102,7 @@ BAD_CLIPS = [
         make=watched("zero.mp4", lambda path: path.write_bytes(b"")),
     ),
     BadRecord(source="video", title="clip without its index", reason="video_corrupt", says="", make=watched("cut.mp4", cut_clip)),
-    BadRecord(source="video", title="half of a clip", reason="video_truncated", says="", make=watched("half.mp4", half_clip)),
+    BadRecord(source="video", title="half of a clip", reason="video_corrupt", says="damaged", make=watched("half.mp4", half_clip)),
     BadRecord(
         source="video",
         title="sound only where a clip belongs",

@@ -66,7 +66,7 @@ STOPS = [
     Stop(title="data file of an unknown type", says=["notes.docx", ".jsonl"], make=written("notes.docx", b"PK\3\4")),
     Stop(title="UTF-16 file", says=["utf16.jsonl", "UTF-16", "UTF-8"], make=written("utf16.jsonl", QA.encode("utf-16"))),
     Stop(title="folder without data", says=["empty"], make=a_folder),
-    Stop(title="CSV separated by semicolons", says=["odd.csv", "';'"], make=written("odd.csv", "question;answer\nWhat?;red\n")),
+    Stop(title="CSV of a header alone", says=["head.csv", "no records"], make=written("head.csv", "question,answer\n")),
     Stop(
         title="CSV that names a column twice",
         says=["twice.csv", "'answer' twice"],

@@ -11,14 +11,14 @@ import pytest
 
 from foveate.cli.main import main
 from tests import families
-from tests.catalogue import images, records, sound_and_video
+from tests.catalogue import formats, images, records, sound_and_video
 from tests.catalogue.case import Accepted, BadRecord, Row, Stop
 from tests.catalogue.stops import STOPS
 from tests.e2e.conftest import foveate, model_dir, picture, work, write_recipe, write_set  # noqa: F401
 from tests.unit.data.build import clip, sound
 
-BAD_SEEN = [*images.BAD, *records.BAD, *(one for one in sound_and_video.BAD_CLIPS)]
-ODD_SEEN = [*images.ODD, *records.ODD, *sound_and_video.ODD_CLIPS]
+BAD_SEEN = [*images.BAD, *records.BAD, *formats.BAD, *sound_and_video.BAD_CLIPS]
+ODD_SEEN = [*images.ODD, *records.ODD, *formats.ODD, *sound_and_video.ODD_CLIPS]
 GOOD = {
     "qa": {"image": "images/good-0.png", "question": "What is it?", "answer": "red"},
     "messages": {
@@ -33,6 +33,7 @@ GOOD = {
     },
     "video": {"video": "clips/good.mp4", "question": "What moves?", "answer": "yes"},
     "audio": {"audio": "sounds/good.wav", "question": "What is said?", "answer": "yes"},
+    **formats.GOOD,
 }
 
 
@@ -75,7 +76,8 @@ def outcome(folder: Path, base: Path, entries: list[BadRecord | Accepted], capsy
     (folder / "sounds/good.wav").write_bytes(sound())
     clip(folder / "clips/good.mp4")
     places = write_lines(folder, entries)
-    sources = [{"path": f"{source}.jsonl"} for source in dict.fromkeys(entry.source for entry in entries)]
+    names = dict.fromkeys(entry.source for entry in entries)
+    sources = [{"path": f"{name}.jsonl"} | formats.SETTINGS.get(name, {}) for name in names]
     data = {"train": sources, "workers": 0, "max_bad": len(entries)}
     recipe = write_recipe(
         folder, base, data=data, batch={"size": 8, "max_tokens": 1024}, train={"epochs": 1, "steps": None, "output": "run"}
