@@ -26,6 +26,9 @@ class OptimSection(Section):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay; biases and norms have none.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Shape after the warm-up.")
     warmup: float = Field(0.03, ge=0, description="Below 1: share of all steps; 1 and above: steps.")
+    warmup_start: float | None = Field(
+        None, ge=0, le=1, description="Where the warm-up starts, as a share of the peak; the peak over the warm-up's steps when unset."
+    )
     min_lr: float = Field(0.0, ge=0, le=1, description="Where the schedule ends, as a share of the peak.")
     max_grad_norm: float | None = Field(1.0, gt=0, description="Clips the global gradient norm; null turns clipping off.")
     per_part: dict[PartName, PartOptimSection] = Field(

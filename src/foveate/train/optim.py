@@ -64,13 +64,15 @@ def set_rates(optimizer: torch.optim.Optimizer, section: OptimSection, step: int
 def schedule(section: OptimSection, step: int, total_steps: int) -> float:
     """Share of the peak rate at the 0-based `step`: linear warm-up, then cosine (Loshchilov & Hutter, 2017), linear or constant.
 
-    The first step trains at peak / warm-up steps rather than at zero. The decay is at its top in the first step after the warm-up
-    and would reach `min_lr` of the peak one step after the last, as transformers' schedules do: no step is spent at a rate of zero.
+    The first step trains at peak / warm-up steps rather than at zero, unless `warmup_start` names its share. The decay is at its
+    top in the first step after the warm-up and would reach `min_lr` of the peak one step after the last, as transformers'
+    schedules do: no step is spent at a rate of zero.
     """
     warmup = section.warmup * total_steps if section.warmup < 1 else section.warmup
     warmup = min(math.ceil(warmup), total_steps)
     if step < warmup:
-        return (step + 1) / warmup
+        start = section.warmup_start
+        return (step + 1) / warmup if start is None else start + (1 - start) * step / warmup
     if section.schedule == "constant":
         return 1.0
     done = (step - warmup) / (total_steps - warmup)

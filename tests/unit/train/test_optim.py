@@ -35,6 +35,12 @@ def test_a_run_of_one_step_trains():
     assert schedule(OptimSection(warmup=0.0), 0, 1) == 1.0
 
 
+def test_the_warmup_may_start_elsewhere():
+    start = OptimSection(warmup=4.0, warmup_start=0.2, schedule="constant")
+    assert [schedule(start, step, 10) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+    assert schedule(OptimSection(warmup=4.0, warmup_start=0.0), 0, 10) == 0.0
+
+
 def test_warmup_in_steps():
     assert [schedule(OptimSection(warmup=4.0, schedule="constant"), step, 10) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
