@@ -23,7 +23,8 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`foveate allow` in a test never touches the user's own list. Returns the folder that holds this test's list."""
+    """Nothing in a test touches the user's own allow list or cache. Returns the folder that holds this test's list."""
     home = tmp_path_factory.mktemp("foveate_home")
+    monkeypatch.setenv("FOVEATE_CACHE", str(home / "cache"))
     monkeypatch.setenv("FOVEATE_HOME", str(home))
     return home

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -10,7 +11,8 @@ import torch
 import transformers
 
 from foveate.config.load import load_recipe
-from foveate.model.families import keeps_logits
+from foveate.encode.encoder import Encoder
+from foveate.model.families import keeps_logits, positions_of
 from foveate.model.loss import loss_sum
 from foveate.run.prepare import prepare
 from tests import families
@@ -24,6 +26,8 @@ def plain_loss(recipe, model):
     from foveate.batching.plan import Plan
 
     prepared = prepare(load_recipe(recipe, ["batch.pack=false", "batch.micro_size=1"]), allow_code=False)
+    # Images as the processor makes them: a plain model takes no bytes.
+    prepared = replace(prepared, encoder=Encoder(prepared.processor, positions=positions_of(prepared.config)))
     source = prepared.source(Plan(records=len(prepared.eval), size=1, seed=0), Share(), split="eval")
     total = targets = 0
     with torch.no_grad():

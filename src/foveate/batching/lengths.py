@@ -1,9 +1,17 @@
-"""The one rule on what fits: media tokens are never cut, so a conversation that is too long is not used at all."""
+"""The one rule on what can be trained on: the checks before a run, `foveate check` and the run itself ask it and no other.
+
+Media tokens are never cut, so a conversation that is too long is not used at all.
+"""
 
 from __future__ import annotations
 
+from foveate.config.media import MediaSection
+from foveate.data.media import has_wrong_suffix
+from foveate.data.mixture import Mixture
+from foveate.data.scan import Verdict, check_media
+from foveate.encode.encoder import Encoder
 from foveate.errors import DataError
-from foveate.types import Conversation, Length
+from foveate.types import Conversation, Length, Row
 
 
 def require_fit(conversation: Conversation, length: Length, *, max_tokens: int) -> None:
@@ -15,3 +23,37 @@ def require_fit(conversation: Conversation, length: Length, *, max_tokens: int) 
             where=str(conversation.origin),
             fix="raise batch.max_tokens, or set max_pixels on the source to shrink its images",
         )
+
+
+def judge(
+    mixture: Mixture,
+    index: int,
+    *,
+    encoder: Encoder | None,
+    max_tokens: int,
+    rules: MediaSection,
+    decode: bool,
+    given: Row | None = None,
+) -> Verdict:
+    """Whether the record at a place of the mixture can be used: its layout, its media's headers, its length.
+
+    Args:
+        encoder: None where a collate function of the user's makes the batches: lengths are then unknown.
+        decode: read every pixel and sample too, not only the headers.
+        given: the record's row, where it has been read already.
+
+    FoveateErrors that are no record's fault (a missing package, a template that can't be used) pass through.
+    """
+    origin, length, odd = mixture.origin(index), None, 0
+    try:
+        conversation = mixture.conversation(index, given)
+        if encoder is not None:  # reads the headers as well
+            length = encoder.length(conversation)
+            require_fit(conversation, length, max_tokens=max_tokens)
+        if encoder is None or decode:
+            odd = check_media(conversation, level="decode" if decode else "headers", rules=rules)
+        else:
+            odd = sum(has_wrong_suffix(medium) for medium in conversation.media)
+    except DataError as error:
+        return Verdict(index=index, origin=origin, error=error, length=length)
+    return Verdict(index=index, origin=origin, conversation=conversation, length=length, wrong_suffix=odd)

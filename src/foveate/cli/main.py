@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("foveate.cli.eval", "Measure a model on a recipe's held-out data."),
     "check": ("foveate.cli.check", "Check a recipe, its data and its labels before any training."),
     "preview": ("foveate.cli.preview", "Write a page that shows samples as the model gets them."),
+    "convert": ("foveate.cli.convert", "Write data as Parquet or WebDataset shards, media inside, for clusters."),
+    "migrate": ("foveate.cli.migrate", "Turn a NeMo Automodel or LLaMA-Factory recipe into a recipe."),
     "schema": ("foveate.cli.schema", "Print the recipe's JSON Schema, for editors."),
     "doctor": ("foveate.cli.doctor", "Show what is installed here, and what is missing."),
     "allow": ("foveate.cli.allow", "Let a recipe run a Python file of yours."),

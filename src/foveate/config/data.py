@@ -16,11 +16,14 @@ class SourceSection(Section):
 
     path: FilePath | None = Field(
         None,
-        description="A .jsonl, .json, .csv or .parquet file, a folder of parquet files, a saved data set, or a folder of images.",
+        description="A file of records (JSON, CSV, Parquet, Arrow, tar), a pattern such as `train-*.jsonl`, or a folder: of such files, of "
+        "images, sounds or clips, or a saved data set.",
     )
     hub: str | None = Field(None, description="A Hugging Face data set by name, e.g. `naver-clova-ix/cord-v2`.")
     use: str | None = Field(
-        None, description="A named set: medpix, cord_v2, common_voice_17. With `path`, local files of that set's schema."
+        None,
+        description="A named set, e.g. medpix, docvqa, scienceqa, librispeech or tulu3: docs/data.md lists them all. With `path`, local "
+        "files of that set's schema.",
     )
     name: str | None = Field(None, description="The hub data set's configuration name.")
     split: str | None = Field(None, description="Split, with an optional slice: `train`, `validation[:500]`, `train[10%:]`.")
@@ -28,7 +31,7 @@ class SourceSection(Section):
     format: FormatName = Field("auto", description="The records' format; `auto` detects it from the columns and says which.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Maps roles to columns: image, audio, video, question, answer, messages, caption, transcription, system, answers.",
+        description="Maps roles to columns, e.g. `{image: photo, question: q}`. The roles are in docs/data.md.",
     )
     adapter: CodePath | None = Field(
         None, description="`file.py:function` or `package.module:function`: row -> conversation. Runs once allowed."
@@ -49,6 +52,10 @@ class SourceSection(Section):
         "norm1000",
         description="How bounding boxes are written into the text: 0..1000 or 0..1 of the image's width and height, or its pixels.",
     )
+    boxes_in: Literal["xyxy", "xywh"] | None = Field(
+        None, description="How the data writes boxes: two corners, or a corner with width and height (COCO). Asked for where it matters."
+    )
+    labels: list[str] = Field(default_factory=list, description="The classes' names where the data holds their numbers, in order from 0.")
     weight: float = Field(1.0, gt=0, description="Copies of each record an epoch holds; 0.3 takes a fixed 30% of the records.")
     count: int | None = Field(None, gt=0, description="Records of this source an epoch holds, in place of `weight`.")
     limit: int | None = Field(None, gt=0, description="Use the first N records only.")
@@ -67,7 +74,8 @@ class DataSection(Section):
     max_bad: int | str = Field(0, description="Bad records tolerated before the run stops: a count, or a share such as `1%`.")
     preflight: Literal["auto", "headers", "decode", "none"] = Field(
         "auto",
-        description="How records are checked before weights load: `auto` decodes up to 2,000 records and reads headers up to 100,000.",
+        description="How records are checked before weights load: `auto` decodes up to 2,000 records and reads the headers of up to "
+        "100,000, of more those of 100,000 spread over all.",
     )
     collate: CodePath | None = Field(
         None,

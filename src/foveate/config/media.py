@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field
 
 from foveate.config.base import FilePath, Section
+
+# `images.example.org`, `*.example.org`, either with a port; no URL, no lone `*`, no `*.org`.
+DOMAIN = re.compile(
+    r"(?:(?P<below>\*\.)(?=[a-z0-9-]+\.))?(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::(?P<port>\d{1,5}))?", re.IGNORECASE
+)
 
 
 class MediaSection(Section):
@@ -21,8 +27,8 @@ class MediaSection(Section):
     )
     fetch: list[str] = Field(
         default_factory=list,
-        description="Domains that media URLs may be fetched from, e.g. `images.example.org`; over https, public addresses only. "
-        "No URL is fetched when empty.",
+        description="Domains that media URLs may be fetched from: `images.example.org` is that host alone, `*.example.org` any below it; "
+        "over https, public addresses only. No URL is fetched when empty.",
     )
     fetch_max_mb: float = Field(64.0, gt=0, description="Larger files, in megabytes, are not fetched.")
     fetch_timeout_s: float = Field(30.0, gt=0, description="A fetch that takes longer fails.")

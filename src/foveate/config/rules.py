@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from foveate.config.base import Section
 from foveate.config.batch import BatchSection
 from foveate.config.data import DataSection, SourceSection
+from foveate.config.media import DOMAIN, MediaSection
 from foveate.config.model import ModelSection
 from foveate.config.optim import OptimSection
 from foveate.config.recipe import Recipe
+from foveate.config.roles import ROLES
 from foveate.config.suggest import listed, nearest
 from foveate.config.train import EvaluateSection, TrainSection
 from foveate.config.tuning import TuningSection
 
-COLUMN_ROLES = ("image", "audio", "video", "question", "answer", "messages", "caption", "transcription", "system", "answers")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARE = re.compile(r"([0-9]+(\.[0-9]+)?)%")
 _FUNCTION = re.compile(r"(.+\.py:[A-Za-z_]\w*)|([A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*)")
@@ -38,13 +39,15 @@ class Broken:
 def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator[Broken]:
     """Every broken rule among the sections that could be read (None: this one could not)."""
     model, tuning, data = sections["model"], sections["tuning"], sections["data"]
-    batch, optim, train, evaluate = sections["batch"], sections["optim"], sections["train"], sections["evaluate"]
+    media, batch, optim, train, evaluate = (sections[name] for name in ("media", "batch", "optim", "train", "evaluate"))
     if isinstance(model, ModelSection):
         yield from _model(model)
     if isinstance(tuning, TuningSection):
         yield from _tuning(tuning)
     if isinstance(data, DataSection):
         yield from _data(data)
+    if isinstance(media, MediaSection):
+        yield from _media(media)
     if isinstance(batch, BatchSection) and batch.micro_size is not None and batch.micro_size > batch.size:
         fix = "make it at most batch.size"
         yield Broken(
@@ -69,6 +72,18 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
     log = sections["log"]
     if isinstance(log, list):
         yield from _twice("log", log)
+
+
+def _media(media: MediaSection) -> Iterator[Broken]:
+    for index, entry in enumerate(media.fetch):
+        if not DOMAIN.fullmatch(entry):
+            fix = "write hosts, as images.example.org, or *.example.org for all below it"
+            yield Broken(path=f"media.fetch.{index}", problem=f"is {entry!r}, which is no domain", fix=fix)
+    yield from _twice("media.fetch", media.fetch)
+    defaults = MediaSection.model_fields
+    for name in ("fetch_max_mb", "fetch_timeout_s", "fetch_cache"):
+        if not media.fetch and media.model_dump()[name] != defaults[name].default:
+            yield Broken(path=f"media.{name}", problem="has no effect: nothing is fetched", fix="remove it, or name domains in media.fetch")
 
 
 def _twice(path: str, values: list[str]) -> Iterator[Broken]:
@@ -177,9 +192,9 @@ def _source(source: SourceSection, path: str) -> Iterator[Broken]:
     elif source.shuffle_buffer != SourceSection.model_fields["shuffle_buffer"].default:
         yield Broken(path=f"{path}.shuffle_buffer", problem="has no effect without streaming", fix="remove it: all records are shuffled")
     for role in source.columns:
-        if role not in COLUMN_ROLES:
-            near = nearest(role, COLUMN_ROLES)
-            fix = f"did you mean {near}?" if near else f"roles: {listed(COLUMN_ROLES)} (write role: column)"
+        if role not in ROLES:
+            near = nearest(role, ROLES)
+            fix = f"did you mean {near}?" if near else f"roles: {listed(ROLES)} (write role: column)"
             yield Broken(path=f"{path}.columns.{role}", problem="unknown role", fix=fix)
     if source.adapter is not None:
         yield from _function(f"{path}.adapter", source.adapter)
@@ -203,6 +218,10 @@ def _optim(optim: OptimSection) -> Iterator[Broken]:
         yield Broken(path="optim.betas", problem=f"are {list(optim.betas)}, but each must be at least 0 and below 1")
     if optim.warmup > 1 and not optim.warmup.is_integer():
         yield Broken(path="optim.warmup", problem=f"is {optim.warmup:g}: from 1 on it counts steps, so it must be whole")
+    if optim.warmup_start is not None and not optim.warmup:
+        yield Broken(
+            path="optim.warmup_start", problem="has no effect: there is no warm-up", fix="remove it, or set warmup", also=("optim.warmup",)
+        )
 
 
 def trained_parts(tuning: TuningSection) -> tuple[str, ...]:

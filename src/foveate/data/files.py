@@ -37,6 +37,26 @@ def combine(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def cache_folder(kind: str) -> Path:
+    """A folder of Foveate's cache, made when it is not there: `$FOVEATE_CACHE/kind`, else below `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Only its owner may read it: it holds copies of the user's data. DataError `cache_unwritable` when it can't be made.
+    """
+    own, shared = os.environ.get("FOVEATE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    base = Path(own).expanduser() if own else (Path(shared).expanduser() if shared else Path.home() / ".cache") / "foveate"
+    folder = base / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise DataError(
+            f"the cache folder can't be made: {error.strerror or error}",
+            reason="cache_unwritable",
+            where=str(folder),
+            fix="set FOVEATE_CACHE to a folder that can be written",
+        ) from None
+    return folder
+
+
 def needs_package(package: str, extra: str, what: str) -> FoveateError:
     """The error for a package that is missing, with the extra that brings it ("" when none does).
 

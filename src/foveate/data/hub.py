@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foveate.config.suggest import listed
 from foveate.data.files import combine, fingerprint_file, needs_package
@@ -36,6 +36,10 @@ class HubSource:
     def origin(self, index: int) -> Origin:
         """Names the row by its 0-based number within the split (after its slice)."""
         return Origin(dataset=self.name, file=self._repository, row=int(index))
+
+    def features(self) -> dict[str, Any]:
+        """The columns' types as `datasets` writes them into files, the names of classes among them."""
+        return self._rows.features.to_dict()
 
     def fingerprint(self) -> str:
         """Hash of the features, the number of rows and the content of the Arrow files."""

@@ -1,107 +1,83 @@
 """JSON lines (and JSON arrays) by a byte-offset index: random access in constant memory per record.
 
-The index holds two 64-bit offsets a record (16 MB for a million records) and is built in one pass over the bytes, without
-parsing lines. Each access opens the file anew, so a source survives forking and pickling, and a file that changes under
-a run is noticed.
+The index of lines is built in one pass over the bytes, without parsing them; that of an array by parsing it piece by piece.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from foveate.data.files import check_readable, fingerprint_file
+from foveate.data.spans import CHUNK_BYTES, Spans, as_offsets, stamp_of, text_begins
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = CHUNK_BYTES
 _BLANK = np.zeros(256, dtype=bool)
 _BLANK[[9, 10, 13, 32]] = True  # tab, line feed, carriage return, space
 _PEEK = 64  # records read to learn the columns
+_LONGEST_TOKEN = 16  # characters that a window's end can cut: `-Infinity`, `\\ud83d\\ude00`
 
 
 class JsonlSource:
     """Records of a .jsonl file, or of a .json file that holds one array. Built by `open_jsonl`."""
 
-    def __init__(self, *, name: str, path: Path, starts: np.ndarray, ends: np.ndarray, stamp: tuple[int, int]) -> None:
-        """`starts` and `ends`: [records] int64 byte offsets; `stamp`: the file's size and modification time (ns) when indexed."""
-        self.name, self.path, self.root = name, path, path.parent
-        self._starts, self._ends, self._stamp = starts, ends, stamp
+    def __init__(self, *, name: str, spans: Spans) -> None:
+        self.name, self.root, self._spans = name, spans.shown.parent, spans
         self.columns = self._peek_columns()
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._spans)
 
     def __getitem__(self, index: int) -> Row:
         """The record's object. DataError `bad_json`, `bad_utf8` or `bad_record` when it is none."""
-        start, end = int(self._starts[index]), int(self._ends[index])
-        raw = self._read(start, end)
+        spans, text = self._spans, self._spans.text(index)
         try:
-            record = json.loads(raw.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"not UTF-8 at byte {start + error.start} ({error.reason})",
-                reason="bad_utf8",
-                where=f"{self.path}:{self._line(start)}",
-                fix="save the file as UTF-8",
-            ) from None
+            record = json.loads(text)
         except json.JSONDecodeError as error:
-            line = self._line(start) + error.lineno - 1
+            line = spans.line(spans.start(index)) + error.lineno - 1
             raise DataError(
-                f"not JSON: {error.msg}", reason="bad_json", where=f"{self.path}:{line}:{error.colno}", fix="mend or remove this line"
+                f"not JSON: {error.msg}", reason="bad_json", where=f"{spans.shown}:{line}:{error.colno}", fix="mend or remove this line"
             ) from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
             raise DataError(
                 f"not JSON that can be read: {error}",
                 reason="bad_json",
-                where=f"{self.path}:{self._line(start)}",
+                where=spans.place(spans.start(index)),
                 fix="mend or remove this line",
             ) from None
         if not isinstance(record, dict):
             raise DataError(
                 f"a record must be a JSON object, this is a {type(record).__name__}",
                 reason="bad_record",
-                where=f"{self.path}:{self._line(start)}",
+                where=spans.place(spans.start(index)),
                 fix='write it as {"column": value, ...}',
             )
         return record
 
     def origin(self, index: int) -> Origin:
         """Names the record by its 0-based number."""
-        return Origin(dataset=self.name, file=str(self.path), row=int(index))
+        return Origin(dataset=self.name, file=str(self._spans.shown), row=int(index))
 
     def fingerprint(self) -> str:
-        """Content hash of the file."""
-        return fingerprint_file(self.path)
+        """Content hash of the file; of the unpacked text where it is compressed, so that packing a file changes nothing."""
+        return fingerprint_file(self._spans.path)
 
-    def _read(self, start: int, end: int) -> bytes:
-        try:
-            with self.path.open("rb") as file:
-                if _stamp(file.fileno()) != self._stamp:
-                    raise DataError(
-                        "the file changed since it was indexed", reason="source_changed", where=str(self.path), fix="start the run again"
-                    )
-                file.seek(start)
-                return file.read(end - start)
-        except OSError as error:
-            raise DataError(
-                f"cannot be read any more: {error.strerror or error}",
-                reason="source_unreadable",
-                where=str(self.path),
-                fix="restore the file",
-            ) from None
-
-    def _line(self, offset: int) -> int:
-        """1-based number of the line that holds this byte; counted on demand, as only errors need it."""
-        with self.path.open("rb") as file:
-            count, left = 1, offset
-            while left > 0 and (block := file.read(min(_CHUNK_BYTES, left))):
-                count, left = count + block.count(b"\n"), left - len(block)
-        return count
+    def scan(self) -> Iterator[Row]:
+        """All records in order, one after the other from one open file; {} for each that can't be read."""
+        for raw in self._spans.scan():
+            try:
+                record = json.loads(raw)
+            except (ValueError, RecursionError):  # told when the record is read for use
+                record = {}
+            yield record if isinstance(record, dict) else {}
 
     def _peek_columns(self) -> tuple[str, ...]:
         names: dict[str, None] = {}
@@ -113,28 +89,29 @@ class JsonlSource:
         return tuple(names)
 
 
-def open_jsonl(path: Path, name: str) -> JsonlSource:
-    """Index a JSON-lines file, or a JSON array. DataError when it is missing, empty, or not UTF-8 by its mark."""
+def open_jsonl(path: Path, name: str, *, shown: Path | None = None) -> JsonlSource:
+    """Index a JSON-lines file, or a JSON array. DataError when it is missing, empty, or not UTF-8 by its mark.
+
+    `shown` is the file that the user named, where `path` is its unpacked copy.
+    """
     check_readable(path)
+    shown = shown or path
+    suffix = ".json" if ".json" in shown.suffixes[-2:] else ".jsonl"
     with path.open("rb") as file:
-        head = file.read(4)
-        stamp = _stamp(file.fileno())
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError("the file is UTF-16", reason="bad_encoding", where=str(path), fix="save it as UTF-8")
-        first = 3 if head.startswith(codecs.BOM_UTF8) else 0
+        stamp, first = stamp_of(file), text_begins(file, shown)
         file.seek(first)
         opening = file.read(4096).lstrip()
-        if _is_array(file, opening, path.suffix.lower()):
-            starts, ends = _index_array(path, first)
+        if _is_array(file, opening, suffix):
+            starts, ends = _index_array(file, first, shown)
         else:
             file.seek(first)
             starts, ends = _index_lines(file, first)
-            if path.suffix.lower() == ".json" and len(starts) > 1 and _is_one_object(path, first):
+            if suffix == ".json" and len(starts) > 1 and _is_one_object(file, first):
                 starts, ends = starts[:1], ends[-1:]
-    return JsonlSource(name=name, path=path, starts=starts, ends=ends, stamp=stamp)
+    return JsonlSource(name=name, spans=Spans(path=path, shown=shown, starts=starts, ends=ends, stamp=stamp))
 
 
-def _is_array(file, opening: bytes, suffix: str) -> bool:
+def _is_array(file: BinaryIO, opening: bytes, suffix: str) -> bool:
     """Whether the file holds one array. A .jsonl may too: it begins with `[{` and ends with `]`."""
     if suffix == ".json" or opening[:1] != b"[":
         return opening[:1] == b"["
@@ -145,12 +122,7 @@ def _is_array(file, opening: bytes, suffix: str) -> bool:
     return file.read().rstrip()[-1:] == b"]"
 
 
-def _stamp(descriptor: int) -> tuple[int, int]:
-    state = os.fstat(descriptor)
-    return state.st_size, state.st_mtime_ns
-
-
-def _index_lines(file, first: int) -> tuple[np.ndarray, np.ndarray]:
+def _index_lines(file: BinaryIO, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Byte offsets of every line that is not blank."""
     starts: list[np.ndarray] = []
     ends: list[np.ndarray] = []
@@ -175,58 +147,98 @@ def _index_lines(file, first: int) -> tuple[np.ndarray, np.ndarray]:
     if not line_blank:
         starts.append(np.array([line_start]))
         ends.append(np.array([offset]))
-    empty = [np.zeros(0, dtype=np.int64)]
-    return np.concatenate(starts or empty).astype(np.int64), np.concatenate(ends or empty).astype(np.int64)
+    return as_offsets(starts), as_offsets(ends)
 
 
-def _index_array(path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Byte offsets of every element of one top-level array.
+class _Window:
+    """A stretch of the file as Latin-1, where a character is a byte: JSON's structure is ASCII, so offsets come out right
+    whatever the strings hold, and the strings themselves are read again, as UTF-8, when a record is asked for."""
 
-    The bytes are read as Latin-1, where a character is a byte: JSON's structure is ASCII, so offsets come out right
-    whatever the strings hold, and the strings themselves are read again, as UTF-8, when a record is asked for.
-    """
-    text = _latin(path)
-    decoder, spans, at = json.JSONDecoder(), [], _skip(text, first) + 1
+    def __init__(self, file: BinaryIO, first: int) -> None:
+        file.seek(first)
+        self.text, self.base, self.at, self._file = "", first, 0, file
+        self.lines, self.column = 1, 1  # of the window's first character
+        self.more = True
+
+    def extend(self) -> bool:
+        """Forget what is done and read on, at least as much again as is left; False at the end of the file."""
+        done, self.text = self.text[: self.at], self.text[self.at :]
+        self.base, self.at = self.base + len(done), 0
+        self.lines, self.column = self.place(done)
+        block = self._file.read(max(_CHUNK_BYTES, len(self.text)))
+        self.text, self.more = self.text + block.decode("latin-1"), bool(block)
+        return self.more
+
+    def place(self, before: str) -> tuple[int, int]:
+        """Line and column that follow `before`, a beginning of the window."""
+        breaks = before.count("\n")
+        return self.lines + breaks, len(before) - before.rfind("\n") if breaks else self.column + len(before)
+
+    def peek(self) -> str:
+        """The next character that is not blank; "" at the end of the file."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in " \t\r\n":
+                self.at += 1
+            if self.at < len(self.text) or not self.extend():
+                return self.text[self.at : self.at + 1]
+
+    def element(self) -> tuple[int, int]:
+        """Byte offsets of the value that begins here, and steps past it. ValueError or RecursionError when it is none."""
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self.text) - _LONGEST_TOKEN
+                if not (cut and self.more):
+                    raise
+                self.extend()
+                continue
+            if end < len(self.text) or not self.more:
+                span = self.base + self.at, self.base + end
+                self.at = end
+                return span
+            self.extend()  # a number could go on
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _index_array(file: BinaryIO, first: int, shown: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Byte offsets of every element of one top-level array, held a window at a time. DataError with line and column when it is broken."""
+    window, starts, ends = _Window(file, first), array("q"), array("q")
     try:
-        at = _skip(text, at)
-        while text[at : at + 1] != "]":
-            _, end = decoder.raw_decode(text, at)
-            spans.append((at, end))
-            at = _skip(text, end)
-            if text[at : at + 1] == ",":
-                at = _skip(text, at + 1)
-            elif text[at : at + 1] != "]":
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-        if (rest := _skip(text, at + 1)) < len(text):
-            raise json.JSONDecodeError("Extra data after the array", text, rest)
+        window.peek()
+        window.at += 1
+        mark = window.peek()
+        while mark != "]":
+            start, end = window.element()
+            starts.append(start)
+            ends.append(end)
+            mark = window.peek()
+            if mark == ",":
+                window.at += 1
+                window.peek()
+            elif mark != "]":
+                raise json.JSONDecodeError("Expecting ',' or ']'", window.text, window.at)
+        window.at += 1
+        if window.peek():
+            raise json.JSONDecodeError("Extra data after the array", window.text, window.at)
     except json.JSONDecodeError as error:
+        line, column = window.place(window.text[: error.pos])
         raise DataError(
-            f"not JSON: {error.msg}",
-            reason="bad_json",
-            where=f"{path}:{error.lineno}:{error.colno}",
-            fix="mend the array, or write JSON lines",
+            f"not JSON: {error.msg}", reason="bad_json", where=f"{shown}:{line}:{column}", fix="mend the array, or write JSON lines"
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
-        raise DataError(f"not JSON that can be read: {error}", reason="bad_json", where=str(path), fix="write JSON lines") from None
-    offsets = np.array(spans, dtype=np.int64).reshape(-1, 2)
-    return offsets[:, 0].copy(), offsets[:, 1].copy()
+        raise DataError(f"not JSON that can be read: {error}", reason="bad_json", where=str(shown), fix="write JSON lines") from None
+    return np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
 
 
-def _is_one_object(path: Path, first: int) -> bool:
+def _is_one_object(file: BinaryIO, first: int) -> bool:
     """Whether the whole file is one object over several lines, and not lines of JSON."""
-    text = _latin(path)
+    window = _Window(file, first)
     try:
-        _, end = json.JSONDecoder().raw_decode(text, _skip(text, first))
+        window.peek()
+        window.element()
     except (ValueError, RecursionError):  # lines of JSON with a bad one first: said when that is read
         return False
-    return _skip(text, end) == len(text)
-
-
-def _latin(path: Path) -> str:
-    return path.read_bytes().decode("latin-1")
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in " \t\r\n":
-        at += 1
-    return at
+    return window.peek() == ""

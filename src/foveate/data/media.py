@@ -7,7 +7,8 @@ Images come out RGB and upright, whatever their file holds:
 - 16-bit grey is scaled from the range of its type, 0..65535, to 0..255; 32-bit integers and floats from 0..65535 or 0..1 when their
   values lie inside it, else from their own least to their own greatest value;
 - CMYK and YCbCr are converted by Pillow, Adobe's inverted CMYK included;
-- animations and multi-page files are refused, as one frame of them would be a guess.
+- animations and multi-page files are refused, as one frame of them would be a guess; with `media: {animated: first_frame}` their
+  first frame or page is the image. Of a HEIC file with several pictures it is the primary one, of a camera's MPO the first.
 
 The format is sniffed from the content. Sizes come from headers and are capped before anything is decoded. A file that ends too early
 is an error, never filled with grey.
@@ -15,191 +16,25 @@ is an error, never filled with grey.
 
 from __future__ import annotations
 
-import math
-import struct
-import warnings
-import zlib
-from contextlib import contextmanager
-from typing import IO
-
-import numpy as np
-from PIL import Image as Pillow
-from PIL import ImageFile, ImageOps
-from PIL.ExifTags import Base as Exif
-
-from foveate.config.media import MediaSection
-from foveate.data.blob import blob_error, head_of, open_blob
-from foveate.data.clip import VideoInfo, even_frames, load_video, video_info
-from foveate.data.files import needs_package
-from foveate.data.sniff import IMAGES, SUFFIXES, sniff
+from foveate.data.clip import VideoInfo, asked_frames, even_frames, load_video, video_frames, video_info, window
+from foveate.data.picture import ImageFrame, image_frame, image_size, open_image, open_pixels, open_small
+from foveate.data.sniff import SUFFIXES, sniff
 from foveate.data.sound import audio_samples, load_audio
-from foveate.errors import DataError
-from foveate.types import Image, Media
+from foveate.types import Media
 
 __all__ = [
-    "VideoInfo", "audio_samples", "even_frames", "has_wrong_suffix", "image_size", "load_audio", "load_video", "open_image", "video_info",
+    "ImageFrame", "VideoInfo", "asked_frames", "audio_samples", "even_frames", "has_wrong_suffix", "image_frame", "image_size",
+    "load_audio", "load_video", "open_image", "open_pixels", "open_small", "video_frames", "video_info", "window",
 ]  # fmt: skip
-
-_READERS = {"jpeg": ("JPEG", "MPO"), "png": ("PNG",), "gif": ("GIF",), "bmp": ("BMP",), "tiff": ("TIFF",), "webp": ("WEBP",),
-            "avif": ("AVIF",), "heic": ("HEIF",)}  # fmt: skip
-# What Pillow's readers raise on damaged files, found by feeding them some.
-_DAMAGE = (
-    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, RuntimeError, struct.error, zlib.error,
-)  # fmt: skip
-_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
-
-
-def open_image(image: Image, *, rules: MediaSection) -> Pillow.Image:
-    """Decode an image: RGB, upright, shrunk to `image.max_pixels` if that is set.
-
-    DataError: image_missing, image_empty, image_not_image, image_truncated, image_corrupt, image_too_large (more than
-    `rules.max_image_pixels`, seen before decoding), image_animated, image_mode. FoveateError when a reader's package is missing.
-    """
-    with _opened(image, rules) as picture:
-        # Another library may have turned this process-wide switch on; grey in place of lost pixels is never right here.
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        picture.load()
-        upright = ImageOps.exif_transpose(picture)
-        rgb = _rgb(upright, image)
-    height, width = _shrunk(rgb.height, rgb.width, image.max_pixels)
-    return rgb if (width, height) == rgb.size else rgb.resize((width, height), Pillow.Resampling.BICUBIC)
-
-
-def image_size(image: Image, *, rules: MediaSection) -> tuple[int, int]:
-    """(height, width) of what `open_image` returns, from the header alone. The same DataErrors, but those of damaged pixels."""
-    with _opened(image, rules) as picture:
-        width, height = picture.size
-        if _may_be_turned(picture) and picture.getexif().get(Exif.Orientation) in _TURNED:
-            width, height = height, width
-    return _shrunk(height, width, image.max_pixels)
-
-
-def _may_be_turned(picture: Pillow.Image) -> bool:
-    """Whether looking for an orientation is worth it: Pillow decodes all of a PNG to find one, so its chunks are listed first."""
-    if picture.format == "PNG":
-        blob, chunks, at = picture.fp, set(), 8
-        while len(head := _read_at(blob, at, 8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            chunks.add(kind)
-            at += length + 12  # length, type and checksum are four bytes each
-        return bool(chunks & {b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
-    return picture.format != "TIFF"  # Pillow gives a TIFF's size as turned already
-
-
-def _read_at(blob: IO[bytes], at: int, count: int) -> bytes:
-    place = blob.tell()
-    blob.seek(at)
-    found = blob.read(count)
-    blob.seek(place)
-    return found
 
 
 def has_wrong_suffix(media: Media) -> bool:
     """Whether a file's suffix belongs to another format than its content; such files are read by content."""
     if media.path is None or not media.path.suffix:
         return False
-    with media.path.open("rb") as file:
-        kind = sniff(file.read(64))
+    try:
+        with media.path.open("rb", buffering=0) as file:
+            kind = sniff(file.read(64))
+    except IsADirectoryError:  # a folder of frames
+        return False
     return kind is not None and media.path.suffix.lower().lstrip(".") not in SUFFIXES[kind]
-
-
-@contextmanager
-def _opened(image: Image, rules: MediaSection):
-    """The picture, its header read and checked; what readers raise on damage, now or inside the block, becomes a DataError."""
-    head = head_of(image, "image")
-    kind = sniff(head)
-    if kind not in IMAGES:
-        raise blob_error(image, "image", head, kind)
-    _check_reader(kind)
-    with open_blob(image, "image") as blob, warnings.catch_warnings():
-        # Pillow's warning of a big picture: the cap below decides. Its warnings of odd metadata: the pixels decide.
-        warnings.simplefilter("ignore")
-        try:
-            with Pillow.open(blob, formats=_READERS[kind]) as picture:
-                _check_header(picture, image, rules)
-                yield picture
-        except Pillow.DecompressionBombError as error:
-            raise _too_large(image, str(error)) from None
-        except _DAMAGE as error:
-            text = str(error) or type(error).__name__
-            cut = "truncated" in text.lower() or isinstance(error, EOFError) or "unexpected end" in text.lower()
-            raise DataError(
-                f"a damaged {kind}: {text}", reason="image_truncated" if cut else "image_corrupt", where=image.name,
-                fix="restore the file, or remove the record",
-            ) from None  # fmt: skip
-
-
-def _check_header(picture: Pillow.Image, image: Image, rules: MediaSection) -> None:
-    width, height = picture.size
-    if width < 1 or height < 1:
-        raise DataError(f"its size is {width}x{height}", reason="image_corrupt", where=image.name, fix="restore the file")
-    if width * height > rules.max_image_pixels:
-        raise _too_large(image, f"{width}x{height} is {width * height:,} pixels, the limit is {rules.max_image_pixels:,}")
-    # An MPO is a JPEG with the camera's further shots behind the picture itself.
-    frames = 1 if picture.format == "MPO" or not _many(picture) else picture.n_frames
-    if frames > 1:
-        raise DataError(
-            f"it has {frames} frames or pages",
-            reason="image_animated",
-            where=image.name,
-            fix="save the one that is meant as an image of its own",
-        )
-
-
-def _many(picture: Pillow.Image) -> bool:
-    return picture.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and picture.is_animated
-
-
-def _too_large(image: Image, problem: str) -> DataError:
-    return DataError(problem, reason="image_too_large", where=image.name, fix="scale it down, or raise `media.max_image_pixels`")
-
-
-def _check_reader(kind: str) -> None:
-    if kind == "heic":
-        try:
-            import pillow_heif
-        except ImportError:
-            raise needs_package("pillow-heif", "heic", "reading HEIC images") from None
-        pillow_heif.register_heif_opener()
-    if kind == "avif":
-        from PIL import features
-
-        if not features.check("avif"):
-            raise needs_package("pillow>=11.3", "", "reading AVIF images")
-
-
-def _shrunk(height: int, width: int, max_pixels: int | None) -> tuple[int, int]:
-    """Height and width, scaled down evenly to `max_pixels` at most; a side never falls below 1."""
-    if max_pixels is None or height * width <= max_pixels:
-        return height, width
-    scale = math.sqrt(max_pixels / (height * width))
-    return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
-
-
-def _rgb(picture: Pillow.Image, image: Image) -> Pillow.Image:
-    mode = picture.mode
-    if mode == "RGB" and "transparency" not in picture.info:
-        return picture.copy() if picture.info else picture
-    if mode.startswith("I;16") or mode in ("I", "F"):
-        return Pillow.fromarray(_eight_bit(np.asarray(picture), image)).convert("RGB")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        cut_out = picture.convert("RGBA")
-        paper = Pillow.new("RGBA", cut_out.size, "white")
-        return Pillow.alpha_composite(paper, cut_out).convert("RGB")
-    if mode in ("1", "L", "P", "CMYK", "YCbCr", "HSV", "RGBX"):
-        return picture.convert("RGB")
-    raise DataError(f"its colour mode {mode} has no rule", reason="image_mode", where=image.name, fix="save it as RGB or grey")
-
-
-def _eight_bit(values: np.ndarray, image: Image) -> np.ndarray:
-    """Grey values [height, width] of 16 or 32 bits or floats, scaled to uint8; see the module's rules."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("it has values that are NaN or infinite", reason="image_corrupt", where=image.name, fix="export it again")
-    least, most = float(values.min()), float(values.max())
-    if values.dtype.kind == "f":
-        low, high = (0.0, 1.0) if least >= 0 and most <= 1 else (least, most)
-    else:
-        low, high = (0.0, 65535.0) if least >= 0 and most <= 65535 else (least, most)
-    if high <= low:
-        return np.zeros(values.shape, dtype=np.uint8)
-    return np.floor((values.astype(np.float64) - low) * (255 / (high - low)) + 0.5).astype(np.uint8)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.data.adapters.columns import ROLES
+from foveate.config.roles import ROLES
 from foveate.data.sniff import CLIPS, IMAGES, SOUNDS, SUFFIXES
 from foveate.errors import DataError
 from foveate.types import MediaKind

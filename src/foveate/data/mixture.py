@@ -22,15 +22,21 @@ from typing import Any
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters import find_adapter
+from foveate.data.fetch import Fetcher, open_fetcher
 from foveate.data.files import combine
+from foveate.data.place import open_settler
 from foveate.data.sources import Source, open_source
+from foveate.data.views import notes_of
 from foveate.errors import DataError
-from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, Text
+from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, Row, Text
 
 _RULES = MediaSection()
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Keys of a section that change a conversation, or which records there are. Where the files lie is no part of the data's identity.
-_KEYS = ("use", "format", "columns", "prompt", "system", "weight", "count", "limit", "max_pixels", "split", "tags", "boxes")
+_KEYS = (
+    "use", "format", "columns", "prompt", "system", "weight", "count", "limit", "max_pixels", "split", "tags", "boxes", "boxes_in",
+    "labels",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +75,11 @@ class Mixture:
         formats: Sequence[str] = (),
         *,
         rules: MediaSection = _RULES,
+        fetcher: Fetcher | None = None,
     ) -> None:
         """One adapter, section and format description a source; `build_mixture` makes them."""
         self.rules = rules
+        self._settlers = tuple(open_settler(section.media_root, fetcher) for section in sections)
         self.sources, self.adapters, self.sections = tuple(sources), tuple(adapters), tuple(sections)
         self.formats = tuple(formats) or ("",) * len(self.sources)
         self._weighted = tuple(
@@ -111,14 +119,23 @@ class Mixture:
         """The same, up to `most`: what is looked at before training. Of a stream only what the first window holds."""
         return islice(self.distinct(), most if self.window is None else min(self.window, self.window if most is None else most))
 
-    def conversation(self, index: int) -> Conversation:
-        """The record, ready to encode. DataError (with its place) when it can't be used; see `check_conversation`."""
+    def row(self, index: int) -> Row:
+        """The record as its source has it. DataError when it can't be read."""
+        number, row = self.locate(index)
+        return self.sources[number][row]
+
+    def conversation(self, index: int, given: Row | None = None) -> Conversation:
+        """The record, ready to encode. DataError (with its place) when it can't be used; see `check_conversation`.
+
+        `given` is what `row` gave for this index, where the caller has it already.
+        """
         number, row = self.locate(index)
         source, section = self.sources[number], self.sections[number]
         origin = source.origin(row)
         try:
-            conversation = self.adapters[number](source[row])
+            conversation = self.adapters[number](source[row] if given is None else given)
             conversation = check_conversation(_with_rules(conversation, section))
+            conversation = self._settlers[number].conversation(conversation)
         except DataError as error:
             # A source's own `file:line:column` says more than the record's number.
             own = error.where.startswith(origin.file) and error.where != ""
@@ -141,12 +158,13 @@ class Mixture:
         return next((section.shuffle_buffer for section in self.sections if section.streaming), None)
 
     def describe(self) -> list[str]:
-        """One line a source: name, records, what the weight makes of them, format."""
+        """One line a source: name, records, what the weight makes of them, format. Then what the source itself has to say."""
         lines = []
         for source, section, weighted, form in zip(self.sources, self.sections, self._weighted, self.formats, strict=True):
             chosen = f"count {section.count:,}" if section.count is not None else f"weight {section.weight:g}"
             share = f", {chosen}: {len(weighted):,} an epoch" if len(weighted) != len(source) or section.weight != 1 else ""
             lines.append(f"{source.name}: {len(source):,} records{share}, format {form}")
+            lines += [f"{source.name}: {note}" for note in notes_of(source)]
         return lines
 
 
@@ -161,15 +179,18 @@ def build_mixture(
 
     DataError at once when a source is missing, empty, of no known format, or left without a record by its weight.
     """
+    fetcher = open_fetcher(rules, offline=offline)
     sources, adapters, formats = [], [], []
     for section in sections:
         source = open_source(section, offline=offline)
         function = (functions or {}).get(section.adapter) if section.adapter else None
-        form, adapter = find_adapter(section, source, function=function)
+        form, adapter = find_adapter(
+            section, source, function=function, rules=rules, settler=open_settler(section.media_root, fetcher)
+        )
         sources.append(source)
         adapters.append(adapter)
         formats.append(form)
-    return Mixture(sources, adapters, sections, formats, rules=rules)
+    return Mixture(sources, adapters, sections, formats, rules=rules, fetcher=fetcher)
 
 
 def weigh(records: int, weight: float, key: str, count: int | None = None) -> Weighted:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
-from foveate.types import Conversation, Media, Text
+from foveate.types import Conversation, Media, Text, Video
 
-_END_BYTES = 64 << 10
+_WHOLE_BYTES = 4 << 20  # files up to this size are hashed whole
+_STRETCHES, _STRETCH_BYTES = 4, 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,31 +65,63 @@ def content_key(conversation: Conversation, media: Iterable[bytes]) -> bytes:
         digest.update(f"\0{message.role}\0".encode())
         for part in message.parts:
             digest.update(part.text.encode() if isinstance(part, Text) else b"\1")
+            if isinstance(part, Video):  # other frames of a clip are another record
+                digest.update(repr((part.num_frames, part.fps, part.start_s, part.end_s)).encode())
     for key in media:
         digest.update(key)
     return digest.digest()[:16]
 
 
 def media_keys(conversation: Conversation) -> list[bytes]:
-    """A hash of each medium's content: its size, first and last 64 KiB. Media that can't be read are left out."""
+    """`media_key` of each medium. Media that can't be read are left out."""
     keys = []
     for medium in conversation.media:
         try:
-            keys.append(hashlib.sha256(_ends(medium)).digest()[:16])
+            keys.append(media_key(medium))
         except OSError:  # said when the record is checked for use
             continue
     return keys
 
 
-def _ends(medium: Media) -> bytes:
+def media_key(medium: Media, *, whole: bool = False) -> bytes:
+    """A hash of a medium's content, 16 bytes. OSError when it can't be read.
+
+    Files above 4 MiB are known by their size and four stretches, unless `whole` is asked for (see `is_partial`).
+    """
+    if isinstance(medium, Video) and medium.frames:
+        keys = b"".join(media_key(frame, whole=whole) for frame in medium.frames)
+        return _key(hashlib.sha256(keys))
     if medium.data is not None or medium.path is None:
-        data = medium.data or b""
-        return len(data).to_bytes(8, "big") + data[:_END_BYTES] + data[-_END_BYTES:]
-    with medium.path.open("rb") as file:
-        head = file.read(_END_BYTES)
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _END_BYTES))
-        return size.to_bytes(8, "big") + head + file.read(_END_BYTES)
+        return _key(hashlib.sha256(medium.data or (medium.url or "").encode()))
+    if medium.path.is_dir():  # a clip's frames
+        files = sorted(path for path in medium.path.iterdir() if path.is_file())
+        return _key(hashlib.sha256(b"".join(_file_key(path, whole) for path in files)))
+    return _file_key(medium.path, whole)
+
+
+def is_partial(key: bytes) -> bool:
+    """Whether a key is of some stretches of a large file, so that equal ones are worth a look at the whole files."""
+    return bool(key[0] & 1)
+
+
+def _file_key(path: Path, whole: bool) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= _WHOLE_BYTES:
+            return _key(hashlib.sha256(file.read()))
+        if whole:
+            return _key(hashlib.file_digest(file, "sha256"))
+        digest = hashlib.sha256(size.to_bytes(8, "big"))
+        for part in range(_STRETCHES):
+            file.seek((size - _STRETCH_BYTES) * part // (_STRETCHES - 1))
+            digest.update(file.read(_STRETCH_BYTES))
+    key = _key(digest)
+    return bytes([key[0] | 1]) + key[1:]
+
+
+def _key(digest) -> bytes:
+    key = digest.digest()[:16]
+    return bytes([key[0] & 0xFE]) + key[1:]
 
 
 def _readable(mixture: Mixture, most: int) -> Iterator[Conversation]:

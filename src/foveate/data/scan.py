@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from foveate.config.media import MediaSection
-from foveate.data.media import audio_samples, has_wrong_suffix, image_size, load_audio, load_video, open_image, video_info
+from foveate.data.media import (
+    VideoInfo,
+    asked_frames,
+    audio_samples,
+    even_frames,
+    has_wrong_suffix,
+    image_size,
+    load_audio,
+    load_video,
+    open_image,
+    video_frames,
+    window,
+)
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
 from foveate.events import Quarantined
-from foveate.types import Audio, Conversation, Image, Origin, Video
+from foveate.types import Audio, Conversation, Image, Length, Origin, Video
 
+_SOME_FRAMES = 4
 _RATE_HZ = 16_000  # any rate would do: only whether the sound can be read is asked
 
 
@@ -24,6 +38,7 @@ class Verdict:
     origin: Origin
     conversation: Conversation | None = None
     error: DataError | None = None
+    length: Length | None = None  # where it was measured; also of a record that is too long
     wrong_suffix: int = 0  # media whose name says another format than their content
 
 
@@ -69,15 +84,21 @@ def check_media(conversation: Conversation, *, level: Literal["headers", "decode
             case Image(), _:
                 open_image(medium, rules=rules)
             case Audio(), "headers":
-                audio_samples(medium, _RATE_HZ)
+                audio_samples(medium, _RATE_HZ, rules=rules)
             case Audio(), _:
-                load_audio(medium, _RATE_HZ)
+                load_audio(medium, _RATE_HZ, rules=rules)
             case Video(), "headers":
-                video_info(medium)
+                video_frames(medium, rules=rules, choose=partial(_some, medium))
             case Video(), _:
-                load_video(medium, indices=None if medium.num_frames else range(1))
+                load_video(medium, rules=rules, choose=partial(_some, medium))
         odd += has_wrong_suffix(medium)
     return odd
+
+
+def _some(video: Video, info: VideoInfo) -> list[int]:
+    """The frames that the record asks for, else some from the first to the last: a file that was cut lacks those at its end."""
+    asked, (first, last) = asked_frames(video, info), window(video, info)
+    return [first + number for number in even_frames(last - first + 1, _SOME_FRAMES)] if asked is None else asked
 
 
 def quarantined(error: DataError, origin: Origin, split: str) -> Quarantined:

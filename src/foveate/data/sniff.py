@@ -6,13 +6,14 @@ _IMAGE_BRANDS = {b"heic": "heic", b"heix": "heic", b"hevc": "heic", b"mif1": "he
 _AUDIO_BRANDS = (b"M4A ", b"M4B ")
 
 IMAGES = frozenset({"jpeg", "png", "gif", "bmp", "tiff", "webp", "heic", "avif"})
-SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "m4a", "au"})
+SOUNDS = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "m4a", "aac", "au"})
 CLIPS = frozenset({"mp4", "matroska", "avi", "mpeg"})
 SUFFIXES = {
     "jpeg": ("jpg", "jpeg", "jfif", "jpe"), "png": ("png", "apng"), "gif": ("gif",), "bmp": ("bmp", "dib"), "tiff": ("tif", "tiff"),
     "webp": ("webp",), "heic": ("heic", "heif", "hif"), "avif": ("avif",), "wav": ("wav", "wave"), "flac": ("flac",),
-    "ogg": ("ogg", "oga", "opus"), "mp3": ("mp3", "mp2"), "aiff": ("aif", "aiff"), "m4a": ("m4a", "mp4", "aac"), "au": ("au", "snd"),
-    "mp4": ("mp4", "mov", "m4v", "m4a", "3gp"), "matroska": ("mkv", "webm"), "avi": ("avi",), "mpeg": ("mpg", "mpeg", "ts"),
+    "ogg": ("ogg", "oga", "opus"), "mp3": ("mp3", "mp2"), "aiff": ("aif", "aiff"), "m4a": ("m4a", "mp4", "aac"), "aac": ("aac",),
+    "au": ("au", "snd"), "mp4": ("mp4", "mov", "m4v", "m4a", "3gp"), "matroska": ("mkv", "mka", "webm", "weba"),
+    "avi": ("avi",), "mpeg": ("mpg", "mpeg", "ts"),
 }  # fmt: skip
 
 
@@ -30,6 +31,8 @@ def sniff(head: bytes) -> str | None:
         return "m4a" if brand in _AUDIO_BRANDS else _IMAGE_BRANDS.get(brand, "mp4")
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0:
         return "mp3"  # an MPEG audio frame without a tag before it
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "aac"  # the same of ADTS
     return None
 
 

@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Protocol
 
 from foveate.config.data import SourceSection
-from foveate.config.suggest import listed
 from foveate.data.adapters.named import NAMED, named_set
-from foveate.data.files import combine, near_path
-from foveate.data.folder import SUFFIXES, list_files, open_csv, open_folder
-from foveate.data.hub import open_hub, open_saved
-from foveate.data.jsonl import open_jsonl
-from foveate.data.parquet import choose_files, open_parquet
-from foveate.data.slices import Split, parse_split
+from foveate.data.files import near_path
+from foveate.data.hub import open_hub
+from foveate.data.local import open_file, open_folder, open_pattern
+from foveate.data.shards import is_pattern
+from foveate.data.slices import parse_split
 from foveate.data.stream import open_stream
+from foveate.data.views import Window
 from foveate.errors import DataError
 from foveate.types import Origin, Row
-
-_SPLITS = {"train", "training", "test", "val", "valid", "validation", "dev", "eval"}  # usual names of folders that hold a split
 
 
 class Source(Protocol):
@@ -41,34 +38,6 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Content hash: cheap, the same on every machine that holds the same data."""
         ...
-
-
-class Window:
-    """Records [start, stop) of another source; origins keep the numbers of the whole."""
-
-    def __init__(self, *, source: Source, start: int, stop: int) -> None:
-        self.name, self.columns, self.root = source.name, source.columns, source.root
-        self._source, self._start, self._stop = source, start, stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, index: int) -> Row:
-        """The record; IndexError outside the window."""
-        return self._source[self._at(index)]
-
-    def origin(self, index: int) -> Origin:
-        """The record's origin in the whole source."""
-        return self._source.origin(self._at(index))
-
-    def fingerprint(self) -> str:
-        """Of the whole source and the bounds."""
-        return combine([self._source.fingerprint(), f"{self._start}:{self._stop}"])
-
-    def _at(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._start + index
 
 
 def open_source(section: SourceSection, *, offline: bool = False) -> Source:
@@ -95,12 +64,13 @@ def source_name(section: SourceSection) -> str:
 
 
 def _open_hub(section: SourceSection, offline: bool) -> Source:
-    repository, config = section.hub, section.name
+    repository, config, split = section.hub, section.name, section.split
     if repository is None:
-        repository, config = named_set(section.use or "").repository(section.name)
+        repository, config, split = named_set(section.use or "").place(section.name, section.split)
     if section.streaming:
+        section = section.model_copy(update={"split": split})
         return open_stream(section, repository, source_name(section), config=config, offline=offline)
-    return open_hub(repository, source_name(section), config=config, split=section.split, revision=section.revision, offline=offline)
+    return open_hub(repository, source_name(section), config=config, split=split, revision=section.revision, offline=offline)
 
 
 def _open_local(section: SourceSection) -> Source:
@@ -108,65 +78,22 @@ def _open_local(section: SourceSection) -> Source:
     for key, value in (("name", section.name), ("revision", section.revision)):
         if value is not None:
             raise DataError(f"`{key}: {value}` means nothing for local files", reason="bad_section", where=str(path), fix=f"remove `{key}`")
-    if not path.exists():
+    if not path.exists() and not is_pattern(str(path)):
         raise DataError(
             "no such file or folder", reason="source_missing", where=str(path),
             fix=near_path(path) or "check the path (in a recipe it is relative to the recipe's folder); for a hub data set write `hub:`",
         )  # fmt: skip
     split = parse_split(section.split, str(path))
-    source = _open_folder(path, name, split) if path.is_dir() else _open_file(path, name, split)
+    source = _open_own(section, path, name)
+    if source is None and path.is_dir():
+        source = open_folder(path, name, split, crude=section.adapter is not None)
+    elif source is None:
+        source = open_pattern(path, name, split) if is_pattern(str(path)) else open_file(path, name, split)
     start, stop = split.bounds(len(source))
     return source if (start, stop) == (0, len(source)) else Window(source=source, start=start, stop=stop)
 
 
-def _open_file(path: Path, name: str, split: Split) -> Source:
-    if split.name and split.name != "train" and split.name.lower() not in path.stem.lower():
-        raise DataError(
-            f"a single file has no split {split.name!r}", reason="bad_split", where=str(path),
-            fix=f"write the slice alone, `split: {rest}`" if (rest := split.text.removeprefix(split.name)) else "leave `split` out",
-        )  # fmt: skip
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        return open_jsonl(path, name)
-    if suffix in (".parquet", ".pq"):
-        return open_parquet([path], name, root=path.parent)
-    if suffix == ".csv":
-        return open_csv(path, name)
-    raise DataError(
-        f"files of type {suffix or '(none)'} are not read", reason="source_unknown", where=str(path),
-        fix="give .jsonl, .json, .parquet, .csv, a folder of Parquet files or a folder of images",
-    )  # fmt: skip
-
-
-def _open_folder(path: Path, name: str, split: Split) -> Source:
-    files = list_files(path)
-    if "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= set(files):
-        return open_saved(str(path), name, split.name or "train")
-    parquet = [path / file for file in files if file.endswith(".parquet")]
-    pictures = [file for file in files if Path(file).suffix.lower() in SUFFIXES]
-    if parquet and pictures:
-        raise DataError(
-            f"the folder holds both Parquet files ({len(parquet)}) and pictures ({len(pictures)})",
-            reason="source_unknown", where=str(path), fix="give a Parquet file itself, or the folder of pictures",
-        )  # fmt: skip
-    if parquet:
-        return open_parquet(choose_files(parquet, split.name, path), name, root=path)
-    if pictures or "metadata.jsonl" in files or "metadata.csv" in files:
-        inner = path / split.name
-        if split.name and inner.is_dir():
-            return open_folder(inner, name, list_files(inner))
-        if split.name not in ("", "train"):
-            raise DataError(f"no folder {split.name!r} here", reason="bad_split", where=str(path), fix="change `split:`")
-        splits = sorted(_SPLITS & {Path(file).parts[0].lower() for file in files if len(Path(file).parts) > 2})
-        if len(splits) > 1:  # train and test folders of class folders: reading both would train on the held-out pictures
-            raise DataError(
-                f"the folder holds the splits {listed(splits)}",
-                reason="bad_split",
-                where=str(path),
-                fix=f"choose one, e.g. `split: {splits[-1]}`",
-            )
-        return open_folder(path, name, files)
-    raise DataError(
-        f"the folder holds no Parquet files and no pictures, but {listed(files, 4) or 'nothing'}",
-        reason="source_unknown", where=str(path), fix="give the data file itself",
-    )  # fmt: skip
+def _open_own(section: SourceSection, path: Path, name: str) -> Source | None:
+    """A named set's file of its own make (COCO's captions); None for all others."""
+    opened = NAMED[section.use].open_file if section.use else None
+    return opened(path, name) if opened is not None and path.is_file() and path.suffix.lower() == ".json" else None

@@ -19,6 +19,8 @@ from foveate.config.media import MediaSection
 from foveate.encode import marks
 from foveate.encode.expand import Expansion
 from foveate.encode.labels import Placement, Unproven, check_rendering, target_tokens, wrap
+from foveate.encode.lean import VERSION as LEAN_VERSION
+from foveate.encode.lean import PixelForm, lean_images
 from foveate.encode.media import MediaInputs
 from foveate.encode.probe import BLANK_PARTS, KINDS, REFUSALS, find_facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 
 Positions = Callable[[dict[str, Tensor]], Tensor]
 IGNORED = -100
-_VERSION = 1  # raise when the same conversation would encode differently: checkpoints then refuse to mix
+_VERSION = 2  # raise when the same conversation would encode differently: checkpoints then refuse to mix
 # Outputs that are not inputs of a model, or that batching makes anew.
 _DROPPED = frozenset({"attention_mask", "labels", "offset_mapping", "assistant_masks", "text_replacement_offsets", "special_tokens_mask"})
 _TOKEN_NAMES = frozenset({"input_ids", "token_type_ids", "mm_token_type_ids"})
+_FETCHING = {"fetch", "fetch_max_mb", "fetch_timeout_s", "fetch_cache"}  # rules that change where media come from, not what they are
 _PARTS = frozenset({"image_processor", "video_processor", "feature_extractor", "audio_processor"})
 _WAYS: tuple[tuple[Placement, bool], ...] = (("around", False), ("within", False), ("within", True))
 
@@ -54,15 +57,23 @@ _RULES = MediaSection()
 class Encoder:
     """Encodes conversations with one processor. Picklable; holds no weights.
 
+    With `lean`, and where the processor allows it, `pixel_values` are bytes, and `pixel_form` says what they stand for (else None).
+
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
 
-    def __init__(self, processor: ProcessorMixin, *, positions: Positions | None = None, rules: MediaSection = _RULES) -> None:
-        self._made_from = (processor, positions, rules)
+    def __init__(
+        self, processor: ProcessorMixin, *, positions: Positions | None = None, rules: MediaSection = _RULES, lean: bool = False
+    ) -> None:
+        self._made_from = (processor, positions, rules, lean)
         self._tap = Tap(processor)
+        images, self._not_lean = lean_images(processor) if lean else (None, "")
+        self.pixel_form: PixelForm | None = None
+        if images is not None:
+            self._tap.processor.image_processor, self.pixel_form = images, images.form
         self._render = Renderer(processor)
         self._positions = positions
-        self._inputs = MediaInputs(processor, rules=rules)
+        self._inputs = MediaInputs(processor, rules=rules, arrays=images is not None)
         self._facts = find_facts(self._tap, self._render, self._inputs)
         self._shield = marks.Shield(self._facts.control)
         self._tap.forbid(frozenset(self._tap.special[word] for word in self._facts.control if word in self._tap.special))
@@ -160,11 +171,11 @@ class Encoder:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was found out about the template that a user should know."""
-        return self._facts.notes
+        return (*self._facts.notes, *([self._not_lean] if self._not_lean else []))
 
     def fingerprint(self) -> str:
-        """Changes with anything that changes encodings: processor settings, vocabulary, template."""
-        processor, _, rules = self._made_from
+        """Changes with anything that changes encodings: processor settings, vocabulary, template, the rules of what is opened."""
+        processor, _, rules, _ = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
@@ -172,8 +183,10 @@ class Encoder:
             "tokenizer": hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
             "special": processor.tokenizer.special_tokens_map,
             "template": self._render.template,
-            "max_image_pixels": rules.max_image_pixels, "animated": rules.animated,
+            "media": rules.model_dump(exclude=_FETCHING),
         }
+        if self.pixel_form is not None:
+            seen["lean"] = LEAN_VERSION
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
 
     def _check_trainable(self, conversation: Conversation, where: str) -> None:
@@ -268,5 +281,5 @@ class Encoder:
         )
 
 
-def _rebuild(processor: ProcessorMixin, positions: Positions | None, rules: MediaSection) -> Encoder:
-    return Encoder(processor, positions=positions, rules=rules)
+def _rebuild(processor: ProcessorMixin, positions: Positions | None, rules: MediaSection, lean: bool) -> Encoder:
+    return Encoder(processor, positions=positions, rules=rules, lean=lean)

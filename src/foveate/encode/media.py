@@ -6,6 +6,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from foveate.errors import DataError
 from foveate.types import Audio, Conversation, Image, MediaKind, Video
 
 if TYPE_CHECKING:
+    from PIL import Image as Pillow
     from transformers import ProcessorMixin
 
 
@@ -50,9 +52,10 @@ LARGER: dict[str, Size] = {
 class MediaInputs:
     """Opens media for one processor, and makes blank ones."""
 
-    def __init__(self, processor: ProcessorMixin, *, rules: MediaSection) -> None:
+    def __init__(self, processor: ProcessorMixin, *, rules: MediaSection, arrays: bool = False) -> None:
         parts = vars(processor)
         self._rules = rules
+        self._open_image = media.open_pixels if arrays else media.open_image
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
@@ -66,13 +69,13 @@ class MediaInputs:
         loaded: dict[str, list] = defaultdict(list)
         for part in conversation.media:
             if isinstance(part, Image):
-                loaded["image"].append(media.open_image(part, rules=self._rules))
+                loaded["image"].append(self._open_image(part, rules=self._rules))
             elif isinstance(part, Audio):
-                samples = media.load_audio(part, self.rate_hz)
+                samples = media.load_audio(part, self.rate_hz, rules=self._rules)
                 self._check_heard(len(samples), part)
                 loaded["audio"].append(samples)
             else:
-                frames, metadata = media.load_video(part, indices=self._frames(part, media.video_info(part)))
+                frames, metadata = media.load_video(part, rules=self._rules, choose=partial(self._frames, part))
                 loaded["video"].append(frames)
                 loaded["metadata"].append(metadata)
         return self._arguments(loaded)
@@ -85,18 +88,18 @@ class MediaInputs:
             if isinstance(part, Image):
                 sizes.append(Size(kind="image", shape=media.image_size(part, rules=self._rules)))
             elif isinstance(part, Audio):
-                samples = media.audio_samples(part, self.rate_hz)
+                samples = media.audio_samples(part, self.rate_hz, rules=self._rules)
                 self._check_heard(samples, part)
                 sizes.append(Size(kind="audio", shape=(samples,)))
             else:
-                info = media.video_info(part)
-                frames = tuple(self._frames(part, info))
-                sizes.append(Size(kind="video", shape=(info.height, info.width), frames=frames, total_frames=info.frames, fps=info.fps))
+                info, frames = media.video_frames(part, rules=self._rules, choose=partial(self._frames, part))
+                shape = (info.height, info.width)
+                sizes.append(Size(kind="video", shape=shape, frames=tuple(frames), total_frames=info.frames, fps=info.fps))
         return sizes
 
     def sizes_of(self, arguments: dict[str, Any]) -> list[Size]:
         """The sizes of what `load` or `blank` returned, by kind."""
-        sizes = [Size(kind="image", shape=(picture.height, picture.width)) for row in arguments.get("images", ()) for picture in row]
+        sizes = [Size(kind="image", shape=_shape(picture)) for row in arguments.get("images", ()) for picture in row]
         sizes += [Size(kind="audio", shape=(len(samples),)) for samples in arguments.get("audio", ())]
         for clips, about in zip(arguments.get("videos", ()), arguments.get("video_metadata", ()), strict=True):
             for clip, known in zip(clips, about, strict=True):
@@ -163,20 +166,23 @@ class MediaInputs:
             )
 
     def _frames(self, part: Video, info: media.VideoInfo) -> list[int]:
-        """The frames to take: as many as the part says, else as the processor chooses by its own settings."""
-        if part.num_frames is not None:
-            return media.even_frames(info.frames, part.num_frames)
+        """The frames to take: as the record asks, else as the processor chooses by its own settings from the record's stretch."""
+        asked = media.asked_frames(part, info)
+        if asked is not None:
+            return asked
         from transformers.video_utils import VideoMetadata
 
+        first, last = media.window(part, info)
+        count = last - first + 1
         settings = self._videos.to_dict()
         wanted = {name: settings[name] for name in inspect.signature(self._videos.sample_frames).parameters if name in settings}
         about = VideoMetadata(
-            total_num_frames=info.frames, fps=info.fps, duration=info.duration_s, frames_indices=None, height=info.height, width=info.width
+            total_num_frames=count, fps=info.fps, duration=count / info.fps, frames_indices=None, height=info.height, width=info.width
         )
         if wanted.get("num_frames") is None and wanted.get("fps") is None:
-            return list(range(info.frames))
+            return list(range(first, last + 1))
         try:
-            return [int(frame) for frame in self._videos.sample_frames(about, **wanted)]
+            return [first + int(frame) for frame in self._videos.sample_frames(about, **wanted)]
         except (ValueError, ZeroDivisionError) as error:
             raise DataError(
                 f"the processor can't choose frames: {error}",
@@ -184,6 +190,10 @@ class MediaInputs:
                 where=part.name,
                 fix="set `num_frames` on the record's video",
             ) from error
+
+
+def _shape(picture: Pillow.Image | np.ndarray) -> tuple[int, int]:
+    return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
 
 
 def _metadata(size: Size) -> dict[str, Any]:

@@ -124,40 +124,40 @@ class _Listening:
             kept = {"ids": [], "offsets": [], "names": frozenset(), "options": options}
             self.foveate_heard += [Heard(marked=one, text=marks.unshield(one.clean), **kept) for one in marked]
             raise Enough
-        wanted = {**options, "return_offsets_mapping": True}
-        clean = [one.clean for one in marked]
-        encoding = super().__call__(clean[0] if single else clean, *args, **wanted)
+        # Tensors are made at the end: of thousands of offsets, which nobody asked for, they cost more than the tokenizing.
+        wanted = {**options, "return_offsets_mapping": True, "return_tensors": None}
+        tensors, clean = options.get("return_tensors"), [one.clean for one in marked]
+        flat = single and tensors is None
+        encoding = super().__call__(clean[0] if flat else clean, *args, **wanted)
+        data = dict(encoding)
         if any(marks.has_shields(one) for one in clean):
-            encoding = self._shielded(encoding, clean, options.get("return_tensors"), single)
-        offsets = encoding["offset_mapping"]
+            data = self._shielded(data, clean, flat)
+        offsets = data["offset_mapping"]
         if not options.get("return_offsets_mapping"):
-            del encoding["offset_mapping"]
-        flat = single and options.get("return_tensors") is None
+            del data["offset_mapping"]
         for i, one in enumerate(marked):
-            ids, places = (encoding["input_ids"], offsets) if flat else (encoding["input_ids"][i], offsets[i])
+            ids, places = (data["input_ids"], offsets) if flat else (data["input_ids"][i], offsets[i])
             self.foveate_heard.append(
                 Heard(
                     marked=one,
                     text=marks.unshield(one.clean),
-                    ids=_listed(ids),
-                    offsets=_listed(places),
-                    names=frozenset(encoding) - {"offset_mapping"},
+                    ids=list(ids),
+                    offsets=list(places),
+                    names=frozenset(data) - {"offset_mapping"},
                     options={name: value for name, value in options.items() if name != "return_tensors"},
                 )
             )
-        return encoding
-
-    def _shielded(self, encoding: Any, texts: list[str], tensors: str | None, single: bool) -> Any:
         from transformers import BatchEncoding
 
-        flat = single and tensors is None
+        # Some processors ask the encoding where a medium's tokens are; those are the same before and after shielding.
+        return BatchEncoding(data, encoding=encoding.encodings, tensor_type=tensors)
+
+    def _shielded(self, data: dict[str, list], texts: list[str], flat: bool) -> dict[str, list]:
         rows = []
         for i, text in enumerate(texts):
-            row = {name: _listed(values if flat else values[i]) for name, values in encoding.items()}
+            row = {name: values if flat else values[i] for name, values in data.items()}
             rows.append(self._as_written(text, row) if marks.has_shields(text) else row)
-        data = rows[0] if flat else {name: [row[name] for row in rows] for name in rows[0]}
-        # Some processors ask the encoding where a medium's tokens are; those are the same before and after.
-        return BatchEncoding(data, encoding=encoding.encodings, tensor_type=tensors)
+        return rows[0] if flat else {name: [row[name] for row in rows] for name in rows[0]}
 
     def _as_written(self, text: str, row: dict[str, list]) -> dict[str, list]:
         """`row` with the stretches around shielded characters encoded anew from the real text, as ordinary characters.
@@ -194,6 +194,3 @@ class _Listening:
         count = len(real["input_ids"])
         return {name: values[:head] + moved.get(name, [values[head]] * count) + values[tail:] for name, values in stretch.items()}
 
-
-def _listed(values: Any) -> list:
-    return values if isinstance(values, list) else values.tolist()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image as Pillow
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def seen_by_model(media: Mapping[str, Tensor], processor: ProcessorMixin) -> lis
     ):
         if name in media and part in vars(processor):
             settings = vars(processor)[part].to_dict()
+            if grids in media and media[name].dtype == torch.uint8:
+                found += _from_bytes(media[name].numpy(), media[grids].tolist(), settings)
+                continue
             pixels = media[name].float().numpy()
             if grids in media:
                 found += _from_patches(pixels, media[grids].tolist(), settings)
@@ -76,8 +80,24 @@ def _from_patches(pixels: np.ndarray, grids: list[list[int]], settings: Mapping[
         # -> [time, temporal, 3, rows, size, columns, size]
         frames = blocks.transpose(0, 6, 5, 1, 3, 7, 2, 4, 8).reshape(time * temporal, 3, rows * size, columns * size)
         moments = f", {time * temporal} frames" if time > 1 else ""
-        caption = f"{columns * size} × {rows * size} pixels, {rows * columns} patches of {size} × {size}{moments}"
-        yield Seen(picture=_picture(frames[0], settings), caption=caption)
+        yield Seen(picture=_picture(frames[0], settings), caption=_in_patches(rows, columns, size) + moments)
+
+
+def _from_bytes(pixels: np.ndarray, grids: list[list[int]], settings: Mapping[str, Any]) -> Iterator[Seen]:
+    """`pixels` [patches, size * size * 3] in merge-block order, as encode/lean.py lays them out: of one moment, not normalised."""
+    size, merge = settings["patch_size"], settings["merge_size"]
+    start = 0
+    for _, rows, columns in grids:
+        patches = pixels[start : start + rows * columns]
+        start += len(patches)
+        blocks = patches.reshape(rows // merge, columns // merge, merge, merge, size, size, 3)
+        # -> [rows, size, columns, size, 3]
+        picture = blocks.transpose(0, 2, 4, 1, 3, 5, 6).reshape(rows * size, columns * size, 3)
+        yield Seen(picture=Pillow.fromarray(picture), caption=_in_patches(rows, columns, size))
+
+
+def _in_patches(rows: int, columns: int, size: int) -> str:
+    return f"{columns * size} × {rows * size} pixels, {rows * columns} patches of {size} × {size}"
 
 
 def _from_mel(features: np.ndarray, masks: np.ndarray | None) -> Iterator[Seen]:

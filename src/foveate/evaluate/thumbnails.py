@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from foveate.config.media import MediaSection
-from foveate.data.media import load_audio, load_video, open_image, video_info
+from foveate.data.media import load_audio, load_video, open_image, window
 from foveate.types import Audio, Conversation, Image, Video
 
 _RATE_HZ = 8_000  # of the drawn waveform; any rate shows the same shape
@@ -55,8 +55,8 @@ def _picture(medium: Image | Audio | Video, rules: MediaSection) -> Pillow.Image
     if isinstance(medium, Image):
         return open_image(medium, rules=rules)
     if isinstance(medium, Audio):
-        return waveform(load_audio(medium, _RATE_HZ))
-    frames, _ = load_video(medium, indices=[video_info(medium).frames // 2])
+        return waveform(load_audio(medium, _RATE_HZ, rules=rules))
+    frames, _ = load_video(medium, rules=rules, choose=lambda info: [sum(window(medium, info)) // 2])
     return Pillow.fromarray(frames[0])
 
 

@@ -28,18 +28,19 @@ class Family:
     why_padded: str = "this family is not proven to pack"
     mrope: bool = False  # 3-D position ids [3, T] from the model class's get_rope_index
     image_blocks: bool = False  # tokens of one image attend to each other in both directions (token_type_ids == 1)
+    byte_tower: str | None = None  # the encoder, below the head, that may be given images as uint8 patches (model/pixels.py)
     batched_media: frozenset[str] = frozenset()  # outputs with a leading axis of 1 per conversation: concatenated along axis 1
 
 
 _IDEFICS = Family(packs=True, batched_media=frozenset({"pixel_values", "pixel_attention_mask"}))
 _PLAIN = Family(packs=True)
-_MROPE = Family(packs=True, mrope=True)
+_QWEN_VL = Family(packs=True, mrope=True, byte_tower="visual")
 FAMILIES: dict[str, Family] = {
     "smolvlm": _IDEFICS,
     "idefics3": _IDEFICS,
-    "qwen2_vl": _MROPE,
-    "qwen2_5_vl": _MROPE,
-    "qwen3_vl": _MROPE,
+    "qwen2_vl": _QWEN_VL,
+    "qwen2_5_vl": _QWEN_VL,
+    "qwen3_vl": _QWEN_VL,
     "gemma3": Family(packs=True, image_blocks=True),
     "llava": _PLAIN,
     "llava_onevision": _PLAIN,

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from foveate.batching.lengths import require_fit
-from foveate.batching.loader import StepData
+import numpy as np
+
+from foveate.batching.lengths import judge
+from foveate.batching.loader import StepData, worker_count
 from foveate.batching.plan import Plan
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
 from foveate.data.overlap import find_overlap
-from foveate.data.scan import check_media, quarantined
+from foveate.data.scan import quarantined
 from foveate.dist.mesh import Ranks, gather_objects
 from foveate.errors import DataError
 from foveate.events import Finished, Quarantined
+from foveate.run.checks.pool import Killed, Mark, in_chunks
 from foveate.run.prepare import Prepared
+from foveate.run.visits import Visits, Without
 from foveate.train.step import StepTotals, unequal
-from foveate.types import Conversation
+from foveate.types import Conversation, Origin
 
 LEDGER = "quarantine.jsonl"
 _DECODE_LIMIT = 2_000
-_LIMITS = {"none": 0, "auto": 100_000, "headers": None, "decode": None}  # records looked at, all when None
+_CHUNK = {False: 256, True: 32}  # records that a process looks at before it asks for more; decoding or not
+_MOST_NAMED = 1_000  # bad records beyond `max_bad` that a preflight goes on for
+_AUTO_LIMIT = 100_000  # records that `auto` looks at; so many, spread over all, where there are more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +69,8 @@ class Accounts:
     known: list[Quarantined] = field(default_factory=list)  # found before the first step of this process
     notes: list[str] = field(default_factory=list)
     eval_usable: Sequence[tuple[int, Conversation]] = ()
+    visits: Visits
+    bad: dict[Origin, str] = field(default_factory=dict)  # training records that can't be used -> why
 
     @staticmethod
     def open(prepared: Prepared, folder: Path, ranks: Ranks) -> Accounts:
@@ -69,7 +80,9 @@ class Accounts:
         ledger = Ledger(folder / LEDGER if ranks.first else None, max_bad, total=total)
         for line in gather_objects(list(ledger))[0]:  # every rank must reach the limit at the same record
             ledger.add(line, check=False)
-        return Accounts(prepared=prepared, ledger=ledger, ranks=ranks, plan=prepared.plan())
+        plan = prepared.plan()
+        bad = {line.origin: line.reason for line in ledger if line.split == "train"}
+        return Accounts(prepared=prepared, ledger=ledger, ranks=ranks, plan=plan, visits=Visits(prepared.train, plan), bad=bad)
 
     @property
     def eval_slots(self) -> int:
@@ -81,9 +94,8 @@ class Accounts:
         """Look at the records before weights load, each rank at its share. Raises DataError once more than `max_bad` are bad."""
         train = self.prepared.train
         self._prove_labels(train)
-        self._scan(train, "train", list(train.first(_LIMITS[self.prepared.recipe.data.preflight])))
-        bad = {line.origin for line in self.ledger if line.split == "train"}
-        if len(bad) >= train.records:
+        self._scan(train, "train", self._looked_at(train))
+        if len(self.bad) >= train.records:
             raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
         if self.prepared.eval is not None:
             self.preflight_eval()
@@ -91,13 +103,23 @@ class Accounts:
                 overlap = find_overlap(train, self.prepared.eval).describe()
                 self.notes += [overlap] if overlap else []
 
+    def _looked_at(self, train: Mixture) -> np.ndarray:
+        """[slots] int64: the training records that are looked at before training."""
+        level = self.prepared.recipe.data.preflight
+        if level == "auto" and train.records > _AUTO_LIMIT and train.window is None:
+            looked = f"{_AUTO_LIMIT:,} of {train.records:,} records, spread over all, were looked at before training"
+            self.notes.append(f"{looked}; `foveate check` looks at each")
+            every = train.records // _AUTO_LIMIT
+            return np.fromiter(islice(train.distinct(), 0, every * _AUTO_LIMIT, every), np.int64)
+        return np.fromiter(train.first(0 if level == "none" else None), np.int64)
+
     def preflight_eval(self) -> None:
         """The same for the held-out records alone."""
         held_out = self.prepared.eval
-        self._scan(held_out, "eval", list(range(self.eval_slots)))
+        self._scan(held_out, "eval", np.arange(self.eval_slots))
         bad = {line.origin for line in self.ledger if line.split == "eval"}
-        slots = [slot for slot in range(self.eval_slots) if held_out.origin(slot) not in bad]
-        self.eval_usable = Usable(held_out, slots)
+        slots = (slot for slot in range(self.eval_slots if bad else 0) if held_out.origin(slot) in bad)
+        self.eval_usable = Usable(held_out, Without(self.eval_slots, slots))
         if bad:
             self.notes.append(f"{len(bad):,} of {self.eval_slots:,} held-out records can't be used and are not measured; see {LEDGER}")
         if not self.eval_usable:
@@ -114,14 +136,15 @@ class Accounts:
             if self.ranks.world > 1:
                 raise unequal(data)
             raise AssertionError(f"step {data.step}: {totals.samples} trained + {len(holes)} holes, but {planned} were planned")
-        return self._enter(bad for _, bad in sorted(holes.items()))
+        found = self._enter(bad for _, bad in sorted(holes.items()))
+        self.visits.enter(data.step + 1, self.bad)
+        return found
 
     def totals(self, step: int) -> Totals:
         """The books after `step` steps."""
-        visited = {self.prepared.train.origin(slot) for slot in self._visited(step)}
-        bad = [line for line in self.ledger if line.split == "train" and line.origin in visited]
-        reasons = Counter(line.reason for line in bad)
-        return Totals(read=len(visited), used=len(visited) - len(bad), quarantined=len(bad), reasons=dict(reasons.most_common()))
+        self.visits.enter(step, self.bad)
+        read, bad = self.visits.read(step), self.visits.bad
+        return Totals(read=read, used=read - len(bad), quarantined=len(bad), reasons=dict(Counter(bad.values()).most_common()))
 
     def finished(self, step: int, why: str, time_s: float) -> Finished:
         """The run's last event."""
@@ -132,29 +155,41 @@ class Accounts:
         """All records of the ledger by reason, held-out ones and ones not yet visited included."""
         return self.ledger.counts()
 
-    def _visited(self, step: int) -> Iterator[int]:
-        per_epoch = -(-self.plan.records // self.plan.size)
-        if step >= per_epoch and self.plan.total_samples >= self.plan.records:
-            yield from range(self.plan.records)
-            return
-        for k in range(min(step, self.plan.total_steps)):
-            yield from self.plan.step(k)
-
     def _enter(self, found: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
         fresh = tuple(bad for bad in found if self.ledger.add(bad, check=False))
+        self.bad |= {bad.origin: bad.reason for bad in fresh if bad.split == "train"}
         self.ledger.check()
         return fresh
 
-    def _scan(self, mixture: Mixture, split: str, slots: Sequence[int]) -> None:
-        level = self.prepared.recipe.data.preflight
+    def _scan(self, mixture: Mixture, split: str, slots: np.ndarray) -> None:
+        """Look at the records of `slots`, [slots] int64, each rank at its share, in as many processes as later prepare batches."""
+        recipe = self.prepared.recipe
+        level = recipe.data.preflight
         # Held-out records are decoded whatever their number: each is measured, and one that fails then would end the run.
         decode = level == "decode" or (level == "auto" and (split == "eval" or len(slots) <= _DECODE_LIMIT))
-        found = []
-        for slot in slots[self.ranks.rank :: self.ranks.world]:
-            error = verdict(self.prepared, mixture, slot, decode=decode)
-            if error is not None:
-                found.append(quarantined(error, mixture.origin(slot), split))
-        self.known += self._enter(bad for share in gather_objects(found) for bad in share)
+        share = slots[self.ranks.rank :: self.ranks.world]
+        look = _Look(prepared=self.prepared, mixture=mixture, split=split, slots=share, decode=decode)
+        found: dict[int, list[Quarantined]] = {}
+        most, bad = self.ledger.limit() + _MOST_NAMED, 0
+        try:
+            with contextlib.closing(in_chunks(look, len(share), chunk=_CHUNK[decode], workers=self._scanners(mixture))) as chunks:
+                for places, part in chunks:
+                    found[places.start] = part
+                    bad += len(part)
+                    if bad > most:  # the run stops anyway: a million bad records need not be held to say so
+                        break
+        except Killed as error:
+            where = str(mixture.origin(int(share[error.place])))
+            raise DataError(error.problem, reason="worker_died", where=where, fix="look at this record, or set data.workers to 0") from None
+        ordered = [line for start in sorted(found) for line in found[start]]
+        self.known += self._enter(line for lines in gather_objects(ordered) for line in lines)
+
+    def _scanners(self, mixture: Mixture) -> int:
+        """Processes that look at records: the data workers', and this one's core, which has nothing else to do yet."""
+        setting, world = self.prepared.recipe.data.workers, self.ranks.world
+        if mixture.window is not None or sys.platform != "linux":  # a stream has one reader; elsewhere nothing can be forked
+            return 1
+        return worker_count(setting, world) + (setting == "auto")
 
     def _prove_labels(self, mixture: Mixture) -> None:
         """Encode the first usable record of the set, so that a template that can't be proven stops the run now."""
@@ -168,13 +203,30 @@ class Accounts:
                 continue
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Look:
+    """The ledger lines of the bad records among some, in any process."""
+
+    prepared: Prepared
+    mixture: Mixture
+    split: str
+    slots: np.ndarray
+    decode: bool
+
+    def __call__(self, places: range, mark: Mark) -> list[Quarantined]:
+        found = []
+        for place in places:
+            mark(place)
+            slot = int(self.slots[place])
+            error = verdict(self.prepared, self.mixture, slot, decode=self.decode)
+            if error is not None:
+                found.append(quarantined(error, self.mixture.origin(slot), self.split))
+        return found
+
+
 def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) -> DataError | None:
     """Why a record can't be used, or None: the same rules as in training, `decode` adding the pixels and samples themselves."""
-    try:
-        conversation = mixture.conversation(slot)
-        check_media(conversation, level="decode" if decode else "headers", rules=prepared.recipe.media)
-        if prepared.collate is None:
-            require_fit(conversation, prepared.encoder.length(conversation), max_tokens=prepared.recipe.batch.max_tokens)
-    except DataError as error:
-        return error
-    return None
+    recipe, encoder = prepared.recipe, None if prepared.collate is not None else prepared.encoder
+    return judge(
+        mixture, slot, encoder=encoder, max_tokens=recipe.batch.max_tokens, rules=recipe.media, decode=decode
+    ).error

@@ -19,7 +19,6 @@ from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import Strategy, choose_strategy, unwrap
 from foveate.evaluate.metrics import higher_is_better
 from foveate.events import Evaluated, Event, Listener, Saved, Started
-from foveate.model.attention import use_segments
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, resolve_id, weights_fingerprint
 from foveate.model.parts import bare_name, parts_table
@@ -28,7 +27,7 @@ from foveate.report.run_page import write_report
 from foveate.run.accounts import Accounts
 from foveate.run.facts import run_facts
 from foveate.run.measure import held_out
-from foveate.run.prepare import Prepared, prepare
+from foveate.run.prepare import Prepared, prepare, suit
 from foveate.train import checkpoint, manifest
 from foveate.train.checkpoint import Best, RunState
 from foveate.train.export import export_model, is_peft
@@ -186,8 +185,7 @@ def build(
 def load_attending(prepared: Prepared) -> nn.Module:
     """The model, its weights on the CPU, with the attention that suits recipe and family."""
     model = load_model(prepared.recipe.model, attention="eager" if prepared.recipe.model.attention == "eager" else "sdpa")
-    if prepared.packs:
-        use_segments(model)
+    suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder)
     return model
 
 

@@ -15,12 +15,14 @@ from foveate.data.mixture import Mixture, build_mixture
 from foveate.encode.encoder import Encoder
 from foveate.encode.template import set_chat_template
 from foveate.errors import ModelError
+from foveate.model.attention import use_segments
 from foveate.model.families import Family, family_of, positions_of
 from foveate.model.load import load_config, load_processor
+from foveate.model.pixels import take_bytes
 from foveate.types import Conversation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, ProcessorMixin
 
 
@@ -40,8 +42,7 @@ class Prepared:
     @property
     def packs(self) -> bool:
         """Whether conversations share rows."""
-        by_segments = self.recipe.model.attention in ("auto", "segments")
-        return self.recipe.batch.pack and self.family.packs and by_segments and self.collate is None
+        return shares_rows(self.recipe, self.family)
 
     def plan(self) -> Plan:
         """The order of training."""
@@ -122,7 +123,23 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
             raise ModelError("answers can't be generated with data.collate", where="evaluate.metrics", fix="use `metrics: [loss]`")
         return config, processor, None
     set_chat_template(processor, recipe.model.chat_template)
-    return config, processor, Encoder(processor, positions=positions_of(config), rules=recipe.media)
+    lean = family_of(config).byte_tower is not None
+    return config, processor, Encoder(processor, positions=positions_of(config), rules=recipe.media, lean=lean)
+
+
+def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | None) -> None:
+    """Make a model take the batches of this recipe: rows of several conversations, pixels as bytes."""
+    if packs:
+        use_segments(model)
+    form = encoder.pixel_form if encoder is not None else None
+    if form is not None:
+        take_bytes(model, family.byte_tower, width=form.width, widen=form.widen)
+
+
+def shares_rows(recipe: Recipe, family: Family) -> bool:
+    """Whether conversations share rows."""
+    by_segments = recipe.model.attention in ("auto", "segments")
+    return recipe.batch.pack and family.packs and by_segments and recipe.data.collate is None
 
 
 def user_functions(recipe: Recipe, *, allow_code: bool) -> dict[str, Callable[..., Any]]:

@@ -56,8 +56,8 @@ def write_records(folder, kind):
     return path
 
 
-def make_source(model, processor, path, *, family: Family | None = None, share=None, **batch):
-    encoder = Encoder(processor, positions=positions_of(model.config), rules=MediaSection(max_image_pixels=10**6))
+def make_source(model, processor, path, *, family: Family | None = None, share=None, lean=False, **batch):
+    encoder = Encoder(processor, positions=positions_of(model.config), rules=MediaSection(max_image_pixels=10**6), lean=lean)
     mixture = build_mixture([SourceSection(path=str(path))])
     return StepSource(
         mixture=mixture,

@@ -28,7 +28,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]):
     ("argv", "code", "message"),
     [
         (["trian"], 2, "no command 'trian'; did you mean train?"),
-        (["xyz"], 2, "no command 'xyz'; commands: train, eval, check, preview, schema, doctor, allow"),
+        (["xyz"], 2, "no command 'xyz'; commands: init, train, eval, check, preview, convert, migrate, schema, doctor, allow"),
         (["schema", "--nope"], 2, "No such option"),
         (["allow"], 2, "error: foveate allow: names no file; write: foveate allow my_adapter.py"),
         (["allow", "gone.py"], 2, "error: gone.py: no such file; check the path"),
@@ -112,7 +112,7 @@ def test_a_folder_where_the_page_belongs(tmp_path: Path, monkeypatch, capsys: py
 def test_check_says_how_many_bad_records_it_does_not_list(capsys: pytest.CaptureFixture[str]):
     from foveate.cli.check import _print
     from foveate.events import Quarantined
-    from foveate.run.check import Checked, SplitCheck
+    from foveate.run.checks.findings import Checked, SplitCheck
     from foveate.types import Origin
 
     bad = [Quarantined(origin=Origin(file="a.jsonl", row=row), split="train", reason="empty_answer", problem="p") for row in range(12)]

@@ -49,6 +49,7 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
         ),
         ("optim: {betas: [0.9, 1]}", "optim.betas: are [0.9, 1.0], but each must be at least 0 and below 1"),
         ("optim: {warmup: 1.5}", "optim.warmup: is 1.5: from 1 on it counts steps, so it must be whole"),
+        ("optim: {warmup: 0, warmup_start: 0.1}", "optim.warmup_start: has no effect: there is no warm-up; remove it, or set warmup"),
         ("evaluate: {metrics: [wer]}", "evaluate.metrics: needs held-out data, but data.eval is empty; add held-out data under data.eval"),
         ("train: {eval_every: 5}", "train.eval_every: needs held-out data, but data.eval is empty; add held-out data under data.eval"),
         ("train: {best: loss}", "train.best: needs held-out data, but data.eval is empty; add held-out data under data.eval"),
@@ -67,7 +68,7 @@ def test_a_broken_rule_stands_at_its_line(tmp_path: Path, line: str, expected: s
         ("{path: a, revision: x}", "data.train.0.revision: has no effect on local files; remove it, or name a hub data set with hub"),
         (
             "{path: a, columns: {pictures: b}}",
-            "data.train.0.columns.pictures: unknown role; roles: image, audio, video, question, answer, messages, caption, ",
+            "data.train.0.columns.pictures: unknown role; roles: image, audio, video, question, answer, answers, messages, ",
         ),
         ("{path: a, columns: {imgae: b}}", "data.train.0.columns.imgae: unknown role; did you mean image?"),
         (
@@ -214,3 +215,18 @@ def test_the_schema_is_for_editors():
     assert source["properties"]["weight"]["exclusiveMinimum"] == 0
     assert all("description" in field for name in schema["$defs"] for field in schema["$defs"][name]["properties"].values())
     assert "foveate_path" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    ("media", "path", "text"),
+    [
+        ("fetch: [https://example.org]", "media.fetch.0", "is no domain; write hosts"),
+        ("fetch: [a.org, '*']", "media.fetch.1", "no domain"), ("fetch: [a.org, a.org]", "media.fetch", "twice"),
+        ("fetch_max_mb: 3.0", "media.fetch_max_mb", "has no effect: nothing is fetched"),
+    ],
+)  # fmt: skip
+def test_what_is_fetched_is_named_by_domain(tmp_path: Path, media: str, path: str, text: str):
+    (line,) = problems(tmp_path, f"{DATA}media: {{{media}}}\n")
+    assert path in line and text in line
+    fine = load(tmp_path, DATA + "media: {fetch: ['*.example.org', 'images.example.org:8443'], fetch_timeout_s: 3.0}\n")
+    assert fine.media.fetch == ["*.example.org", "images.example.org:8443"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -55,20 +56,42 @@ def sound(form: str = "WAV", seconds: float = 0.5, rate_hz: int = 16_000, channe
     return buffer.getvalue()
 
 
-def clip(path: Path, frames: int = 8, width: int = 64, height: int = 48, codec: str = "libx264", rotation: int = 0) -> Path:
-    """A clip whose frame k is grey of value 20 * k, with the top half brighter by 60."""
+def clip(
+    path: Path,
+    frames: int = 8,
+    width: int = 64,
+    height: int = 48,
+    codec: str = "libx264",
+    rate: int = 4,
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+    moving: bool = False,
+    uneven: bool = False,
+) -> Path:
+    """A clip whose frame k is grey of value 20 * k, with the top half brighter by 60.
+
+    `moving` frames differ in a pattern instead, `uneven` ones come at a varying rate; `options` are the codec's, `container` the file's.
+    """
     import av
 
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=4)
+    random = np.random.default_rng(0).integers(0, 256, (height, width * 4, 3), dtype=np.uint8)
+    with av.open(str(path), "w", options=container or {}) as target:
+        stream = target.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if uneven:
+            stream.codec_context.time_base = Fraction(1, 3 * rate)
         for number in range(frames):
-            pixels = np.full((height, width, 3), 20 * number, dtype=np.uint8)
+            pixels = np.full((height, width, 3), 20 * number % 256, dtype=np.uint8)
             pixels[: height // 2] += 60
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-                container.mux(packet)
+            if moving:
+                pixels = np.ascontiguousarray(np.roll(random, 5 * number, axis=1)[:, :width])
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if uneven:
+                frame.pts, frame.time_base = number * 3 + number % 3, Fraction(1, 3 * rate)
+            for packet in stream.encode(frame):
+                target.mux(packet)
         for packet in stream.encode():
-            container.mux(packet)
+            target.mux(packet)
     return path
 
 

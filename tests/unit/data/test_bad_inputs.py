@@ -54,7 +54,7 @@ QUARANTINED = [
 ]
 
 
-@pytest.mark.parametrize(("number", "kind", "content", "reason", "text"), QUARANTINED)
+@pytest.mark.parametrize(("number", "kind", "content", "reason", "text"), QUARANTINED, ids=[f"{row[0]}-{row[3]}" for row in QUARANTINED])
 def test_media_that_are_quarantined(tmp_path, number, kind, content, reason, text):
     path = tmp_path / f"medium.{'jpg' if kind == 'image' else 'mp4'}"
     if content == "m4a":

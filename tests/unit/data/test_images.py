@@ -148,6 +148,25 @@ def test_animations_and_pages_are_refused(form):
         image_size(Image(data=data), rules=RULES)
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_is_taken_where_the_recipe_says_so(form):
+    rules = RULES.model_copy(update={"animated": "first_frame"})
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(corner_picture(), form, save_all=True, append_images=[noise_picture(12, 8)], **options)
+    pixels = np.asarray(open_image(Image(data=data), rules=rules)).astype(int)
+    assert image_size(Image(data=data), rules=rules) == pixels.shape[:2] == (8, 12)
+    assert np.abs(pixels - np.asarray(corner_picture()).astype(int)).max() < 60
+
+
+def test_the_first_frame_of_a_turned_animation_is_upright():
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    for form in ("PNG", "WEBP"):
+        data = encoded(corner_picture(), form, save_all=True, append_images=[noise_picture(12, 8)], exif=exif)
+        image, rules = Image(data=data), RULES.model_copy(update={"animated": "first_frame"})
+        assert open_image(image, rules=rules).size == (8, 12) and image_size(image, rules=rules) == (12, 8), form
+
+
 def test_a_cameras_multi_picture_jpeg_is_its_first_picture():
     data = encoded(corner_picture(32, 16), "MPO", save_all=True, append_images=[corner_picture(8, 8)])
     assert opened(data).shape == (16, 32, 3)

@@ -87,6 +87,24 @@ def test_a_json_array_is_read_by_offsets_too(tmp_path):
     assert records_of(path) == []
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 17, 1 << 20])
+def test_every_window_finds_the_same_elements_and_the_same_faults(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(module, "_CHUNK_BYTES", chunk)
+    path = tmp_path / "a.json"
+    records = [{"a": "\\ \" é ] 😀 " + "x" * 50}, {"b": [1.5e-7, -12345, None, True]}, {"c": {"d": [[], {}]}}, {"a": 12345678901234567890}]
+    for indent in (None, 1):
+        path.write_text("\n " + json.dumps(records, indent=indent) + " \n")
+        assert records_of(path) == records
+    path.write_text("[" + ",\n".join(map(str, range(100, 140))) + "]")  # a window may end inside a number
+    source = open_jsonl(path, "t")
+    assert len(source) == 40 and [source._spans.read(number) for number in (0, 39)] == [b"100", b"139"]
+    for text, line, column in (('[{"a": 1},\n {"a": tru}]', 2, 8), ('[{"a": 1},\n\n  {"a": 2} x]', 3, 12), ('[{"a": "', 1, 8)):
+        path.write_text(text)
+        with pytest.raises(DataError) as caught:
+            open_jsonl(path, "t")
+        assert caught.value.where == f"{path}:{line}:{column}", text
+
+
 @pytest.mark.parametrize("text", ['[{"a": 1} {"a": 2}]', '[{"a": 1},', '[{"a": }]', "["])
 def test_a_broken_array_names_line_and_column(tmp_path, text):
     path = tmp_path / "a.json"

@@ -139,8 +139,8 @@ def test_a_folder_saved_by_datasets(tmp_path):
         (lambda folder: (folder / "e.jsonl", (folder / "e.jsonl").touch())[0], "source_empty", "empty"),
         (lambda folder: jsonl(folder / "n.jsonl", []), "source_empty", "empty"),
         (lambda folder: (folder / "b.jsonl", (folder / "b.jsonl").write_text("\n \n"))[0], "source_empty", "no records"),
-        (lambda folder: (folder / "a.tar", (folder / "a.tar").write_text("x"))[0], "source_unknown", ".tar"),
-        (lambda folder: folder, "source_unknown", "no Parquet files and no pictures"),
+        (lambda folder: (folder / "a.tar", (folder / "a.tar").write_text("x"))[0], "bad_tar", "no tar archive"),
+        (lambda folder: folder, "source_unknown", "no data files, no pictures, sounds or clips, but nothing"),
     ],
 )
 def test_what_cannot_be_opened(tmp_path, make, reason, text):
@@ -208,14 +208,14 @@ def test_an_image_folder_by_class_by_text_and_by_metadata(tmp_path):
     (tmp_path / "t/metadata.csv").write_text('file_name,caption\na.png,"one, two"\nb.png,\n')
     source = open_source(section(path=tmp_path / "t"))
     assert [dict(source[index]) for index in range(2)] == [
-        {"file_name": "a.png", "caption": "one, two"},
-        {"file_name": "b.png", "caption": None},
+        {"image": "a.png", "caption": "one, two"},
+        {"image": "b.png", "caption": None},
     ]
     jsonl(tmp_path / "t/metadata.jsonl", [{"file_name": "a.png", "text": "x"}])
-    with pytest.raises(DataError, match="both metadata.jsonl and metadata.csv"):
+    with pytest.raises(DataError, match="both metadata.csv and metadata.jsonl"):
         open_source(section(path=tmp_path / "t"))
     (tmp_path / "t/metadata.csv").unlink()
-    assert open_source(section(path=tmp_path / "t"))[0] == {"file_name": "a.png", "text": "x"}
+    assert open_source(section(path=tmp_path / "t"))[0] == {"image": "a.png", "text": "x"}
 
 
 def test_pictures_inside_and_outside_class_folders(tmp_path):
@@ -224,30 +224,6 @@ def test_pictures_inside_and_outside_class_folders(tmp_path):
         corner_picture().save(tmp_path / name)
     with pytest.raises(DataError, match="loose.png"):
         open_source(section(path=tmp_path))
-
-
-@pytest.mark.parametrize("text", ["a,b\n1\n", 'a,b\n1,"2\n'])
-def test_bad_csv_names_the_line(tmp_path, text):
-    path = tmp_path / "a.csv"
-    path.write_text(text)
-    with pytest.raises(DataError) as caught:
-        open_source(section(path=path))
-    assert caught.value.reason == "bad_csv" and f"{path}:2" in caught.value.where
-
-
-@pytest.mark.parametrize(("text", "problem"), [("a,b,a\n1,2,3\n", "names 'a' twice"), ("a;b\n1;2\n", "separated by ';'")])
-def test_a_csv_header_that_cannot_be(tmp_path, text, problem):
-    path = tmp_path / "a.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=f"a.csv:1: .*{problem}"):
-        open_source(section(path=path))
-
-
-def test_csv_with_spaces_in_the_header_and_a_long_cell(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("question, answer\nq," + "x" * 200_000 + "\n")
-    source = open_source(section(path=path))
-    assert source.columns == ("question", "answer") and len(source[0]["answer"]) == 200_000
 
 
 def test_a_share_beyond_the_whole(tmp_path):

@@ -8,34 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foveate.config.roles import ROLES
 from foveate.config.suggest import listed, nearest
 from foveate.data.adapters.parts import media_list
 from foveate.errors import DataError
 from foveate.types import MediaKind, Part, Row
 
-# The usual names of each role, lower case. A name may serve two roles (`text` of a picture or of a recording).
-ROLES: dict[str, tuple[str, ...]] = {
-    "image": ("image", "images", "image_path", "image_file", "img", "picture", "file_name"),
-    "audio": ("audio", "audios", "audio_path", "sound", "speech", "wav"),
-    "video": ("video", "videos", "video_path", "clip"),
-    "question": ("question", "query", "instruction", "prompt", "problem"),
-    "answer": ("answer", "response", "output", "completion", "solution", "multiple_choice_answer"),
-    "answers": ("answers",),
-    "messages": ("messages", "conversations", "conversation", "dialog"),
-    "caption": ("caption", "text", "description", "label_text"),
-    "transcription": ("transcription", "sentence", "transcript", "text"),
-    "system": ("system",),
-    "input": ("input",),
-    "history": ("history",),
-    "choices": ("choices", "options"),
-    "hint": ("hint", "context"),
-    "ground_truth": ("ground_truth",),
-    "objects": ("objects",),
-    "bbox": ("bbox", "bboxes", "boxes"),
-    "category": ("category", "categories", "label", "labels"),
-    "width": ("width", "image_width"),
-    "height": ("height", "image_height"),
-}
 MEDIA_ROLES: tuple[MediaKind, ...] = ("image", "audio", "video")
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 

@@ -1,0 +1,1 @@
+"""What `foveate check` looks at, one module for each subject."""

@@ -1,0 +1,235 @@
+"""What the training will ask of the machine: memory, time, disk, packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from foveate.batching.collate import collate_packed, collate_padded
+from foveate.batching.plan import Plan
+from foveate.config.recipe import Recipe
+from foveate.dist.mesh import Ranks, pick_device
+from foveate.encode.encoder import Encoder
+from foveate.errors import DataError, ModelError
+from foveate.model.families import Family, keeps_logits
+from foveate.model.flops import matmul_rate
+from foveate.model.load import load_skeleton, torch_dtype
+from foveate.model.memory import Step, checkpoint_bytes, step_memory, trace
+from foveate.model.parts import parts_table
+from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.run.checks.findings import Checked, Prediction
+from foveate.run.checks.records import UNKNOWN, USABLE, Scanned, conversation_at
+from foveate.run.checks.tokens import arranged
+from foveate.run.compose import autocast_dtype, base_model
+from foveate.run.prepare import shares_rows, suit
+from foveate.train.optim import peak_rates
+from foveate.types import Batch
+
+_STEPS = 300  # of the plan that are looked at for the fullest row
+_PROCESS_BYTES = 1 << 30  # Python, torch and transformers themselves; a GPU's context
+# Packages that a recipe asks for by name: where it does -> (package, extra).
+_LOGS = {"tensorboard": ("tensorboard", "tensorboard"), "wandb": ("wandb", "wandb"), "mlflow": ("mlflow", "mlflow")}
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def build_skeleton(result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, device: torch.device) -> nn.Module | None:
+    """The model on the meta device as it will be trained; its parts table goes into the result. None where the tuning is wrong."""
+    try:
+        model = load_skeleton(recipe.model)
+        dtype = model.config.dtype if recipe.model.dtype == "auto" else torch_dtype(recipe.model.dtype)
+        model = model.to(dtype or torch.float32)
+        suit(model, packs=shares_rows(recipe, family), family=family, encoder=encoder)
+        model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
+        freeze_towers(model)
+        if recipe.train.gradient_checkpointing:
+            checkpoint_activations(model)
+    except ModelError as error:
+        result.add("bad", "tuning", str(error))
+        return None
+    result.parts = parts_table(model, peak_rates(recipe.optim))
+    for note in notes:
+        result.add("note", "tuning", note)
+    total, trained = sum(row.parameters for row in result.parts), sum(row.trained for row in result.parts)
+    result.add("ok", "tuning", f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.2f}%)")
+    return model.train()
+
+
+def training_device(result: Checked, recipe: Recipe) -> torch.device:
+    """Where training would run; a GPU that is not there is a bad finding."""
+    try:
+        return pick_device(recipe.train.device)
+    except ModelError as error:
+        result.add("bad", "train.device", f"cuda, but {error.problem}; {error.fix}")
+        return torch.device("cpu")
+
+
+def predict(
+    result: Checked, recipe: Recipe, model: nn.Module, scanned: Scanned, encoder: Encoder, family: Family, device: torch.device, ranks: int
+) -> None:
+    """Memory and time of the training, from one micro-batch of the data traced without weights."""
+    lengths = scanned.tokens[(scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN)]
+    batch = _fullest_row(recipe, scanned, encoder, family)
+    if batch is None or not len(lengths):
+        return
+    autocast = autocast_dtype(recipe, Ranks(device=device))
+    try:
+        step = trace(model, batch, family=family, keeps_logits=keeps_logits(base_model(model)), autocast=autocast)
+    except ModelError as error:
+        result.add("unknown", "memory", f"{error.problem}; {error.fix}")
+        return
+    plan = Plan(records=len(lengths), size=recipe.batch.size, seed=0, epochs=recipe.train.epochs, steps=recipe.train.steps)
+    copies = len(scanned.mixture) / max(1, scanned.mixture.records) if recipe.train.steps is None else 1.0
+    tokens = int(plan.total_samples * copies * float(lengths.mean()))
+    strategy = "single" if ranks == 1 else "fsdp2" if recipe.parallel.strategy == "fsdp2" else "ddp"
+    rows = result.splits["train"].rows
+    accumulates = rows is not None and rows.per_step > ranks
+    memory = step_memory(model, step, strategy=strategy, world=ranks, accumulates=accumulates)
+    rate = matmul_rate(device, autocast or next(model.parameters()).dtype, model.config.get_text_config().hidden_size)
+    flops = step.flops / step.tokens * tokens
+    result.prediction = Prediction(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        ranks=ranks,
+        strategy=strategy,
+        row_tokens=step.tokens,
+        memory=memory,
+        memory_total=memory.total,
+        memory_there=_memory_of(device),
+        checkpoint_bytes=checkpoint_bytes(model),
+        total_tokens=tokens,
+        total_flops=flops,
+        flops_per_s=rate,
+        least_time_s=flops / rate / (ranks if device.type == "cuda" else 1),
+    )
+    _say(result, recipe, step, device)
+
+
+def _say(result: Checked, recipe: Recipe, step: Step, device: torch.device) -> None:
+    found = result.prediction
+    memory, there = found.memory, found.memory_there
+    each = "" if found.ranks == 1 else f" on each of {found.ranks} ranks ({found.strategy})"
+    parts = {"weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer, "gathered blocks": memory.gathered}
+    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
+    text = (
+        f"about {_size(found.memory_total)}{each}: {listed}, activations {_size(memory.activations)} for a row of {found.row_tokens:,} "
+        f"tokens{', recomputed' if recipe.train.gradient_checkpointing else ''}; the process itself comes on top"
+    )
+    needed = found.memory_total + _PROCESS_BYTES
+    if device.type == "cpu":
+        needed *= found.ranks
+    if there is not None and needed > there:
+        ways = "lower batch.max_tokens or max_pixels"
+        ways += "" if recipe.train.gradient_checkpointing else ", set train.gradient_checkpointing"
+        result.add("warn", "memory", f"{text}. This machine has {_size(there)}: {ways}")
+    else:
+        result.add("ok", "memory", text + ("" if there is None else f". This machine has {_size(there)}"))
+    what = "this CPU" if device.type == "cpu" else found.device
+    result.add(
+        "ok",
+        "time",
+        f"at least about {_duration(found.least_time_s)} of computing: {found.total_flops:.2g} operations for {found.total_tokens:,} "
+        f"tokens, at {found.flops_per_s / 1e9:,.0f} GFLOP/s, measured on {what} with products of matrices; small operations, data and "
+        "evaluation come on top",
+    )
+
+
+def _fullest_row(recipe: Recipe, scanned: Scanned, encoder: Encoder, family: Family) -> Batch | None:
+    """The longest row among those of the plan's first steps, encoded for real."""
+    entries = ((scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN)).nonzero()[0]
+    if not len(entries):
+        return None
+    packs = shares_rows(recipe, family)
+    plan = Plan(records=len(entries), size=recipe.batch.size, seed=recipe.train.seed, epochs=recipe.train.epochs, steps=recipe.train.steps)
+    best: tuple[int, list[int]] = (0, [])
+    for k in range(min(plan.total_steps, _STEPS)):
+        chosen = [int(entries[place]) for place in plan.step(k)]
+        lengths = [int(scanned.tokens[entry]) for entry in chosen]
+        for row in arranged(recipe, lengths, packs=packs):
+            inside = [lengths[i] for i in row]
+            positions = sum(inside) if packs else max(inside) * len(inside)
+            if positions > best[0]:
+                best = positions, [chosen[i] for i in row]
+    examples = []
+    for entry in best[1]:
+        try:
+            examples.append(encoder(conversation_at(scanned, entry)))
+        except DataError:  # its pixels are damaged, which headers don't show
+            continue
+    if not examples:
+        return None
+    return collate_packed(examples, family) if packs else collate_padded(examples, family, pad_id=encoder.pad_id)
+
+
+def check_folder(result: Checked, recipe: Recipe, folder: Path, model: nn.Module | None) -> None:
+    """Whether the run's folder can be written, holds something already, and has room for checkpoints and model."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "may not be written"
+        result.add("bad", "train.output", f"{there} {what}; choose another place with train.output=FOLDER")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        result.add("note", "train.output", f"{folder} is not empty: `foveate train` will ask for --resume or --overwrite")
+    if model is None:
+        return
+    size = checkpoint_bytes(model)
+    whole = recipe.tuning.type == "full"
+    exported = sum(parameter.nbytes for parameter in model.parameters() if whole or parameter.requires_grad)
+    kept = 1 if recipe.train.save_every is None else recipe.train.keep
+    kept += recipe.train.best is not None
+    needed, free = (kept + 1) * size + exported, shutil.disk_usage(there).free  # one more while the newest is written
+    text = (
+        f"up to {_size(needed)} on disk: {kept + 1} checkpoints of {_size(size)}, the final model {_size(exported)}; {_size(free)} are free"
+    )
+    result.add("warn" if needed > free else "ok", "train.output", text)
+
+
+def check_packages(result: Checked, recipe: Recipe) -> None:
+    """Optional packages that the recipe asks for by name. Those for media show when a record needs them."""
+    wanted = [(f"log: {name}", *_LOGS[name]) for name in recipe.log]
+    if "wer" in recipe.evaluate.metrics and recipe.data.eval:
+        wanted.append(("evaluate.metrics: wer", "jiwer", "audio"))
+    for about, package, extra in wanted:
+        if importlib.util.find_spec(package) is None:
+            result.add("bad", about, f'needs the package {package}, which is not installed; pip install "foveate[{extra}]"')
+
+
+def check_ranks(result: Checked, recipe: Recipe, usable: int, ranks: int) -> None:
+    """Settings that the number of usable training records makes odd."""
+    if usable < ranks:
+        result.add("warn", "data.train", f"{usable:,} usable records for {ranks} processes: some have nothing to train on")
+    if usable < recipe.batch.size:
+        result.add(
+            "note", "batch.size", f"a step of {recipe.batch.size:,} conversations is more than the {usable:,} usable records there are"
+        )
+
+
+def _memory_of(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):  # not told on this system
+        return None
+    try:
+        limit = _CGROUP_LIMIT.read_text().strip()  # a container's
+    except OSError:
+        return there
+    return min(there, int(limit)) if limit.isdigit() else there
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
