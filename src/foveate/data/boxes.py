@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from foveate.config.media import MediaSection
 from foveate.data.media import ImageFrame, image_frame, image_size
-from foveate.data.place import Settler
+from foveate.data.media.place import Settler
 from foveate.errors import DataError
 from foveate.types import Image
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.data.grouped import GroupedSource
-from foveate.data.hub import HubSource
-from foveate.data.views import Joined, Picked, Window
+from foveate.data.sources.grouped import GroupedSource
+from foveate.data.sources.hub import HubSource
+from foveate.data.sources.views import Joined, Picked, Window
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 
 def class_names(source: Source, *path: str) -> tuple[str, ...]:

@@ -22,11 +22,12 @@ from typing import Any
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters import find_adapter
-from foveate.data.fetch import Fetcher, open_fetcher
 from foveate.data.files import combine
-from foveate.data.place import open_settler
-from foveate.data.sources import Source, open_source
-from foveate.data.views import notes_of
+from foveate.data.media.fetch import Fetcher, open_fetcher
+from foveate.data.media.place import open_settler
+from foveate.data.sources.open import open_source
+from foveate.data.sources.source import Source
+from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, Row, Text
 

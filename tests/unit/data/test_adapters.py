@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from foveate.data.adapters import find_adapter
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from foveate.types import Audio, Image, Text, Video
 from tests.unit.data.build import corner_picture, encoded, jsonl, section

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from foveate.config.media import MediaSection
-from foveate.data import clip as clip_module
-from foveate.data import film
-from foveate.data.media import even_frames, load_video, video_frames, video_info
+from foveate.data.media import clip as clip_module
+from foveate.data.media import even_frames, film, load_video, video_frames, video_info
 from foveate.errors import DataError
 from foveate.types import Video
 from tests.unit.data.build import RULES, clip, m4a, sound

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from foveate.cli.main import main
-from foveate.data.blob import open_blob
 from foveate.data.convert import MANIFEST, Conversion, convert, ledger_path, unweighted
-from foveate.data.frames import frame_list
+from foveate.data.convert.portable import kind_of
+from foveate.data.media.blob import open_blob
+from foveate.data.media.frames import frame_list
 from foveate.data.mixture import build_mixture
-from foveate.data.portable import kind_of
 from foveate.errors import DataError, FoveateError
 from foveate.types import Conversation, Text, Video
 from tests.unit.data.build import RULES, clip, corner_picture, encoded, jsonl, m4a, noise_picture, qa_rows, section, sound

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from foveate.data.adapters import find_adapter
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from tests.unit.data.build import encoded, jsonl, section
 

@@ -9,7 +9,7 @@ import pytest
 
 from foveate.data.adapters import find_adapter
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from tests.unit.data.build import corner_picture, encoded, section
 from tests.unit.data.shards_build import write_tar

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from foveate.config.media import MediaSection
-from foveate.data import https
-from foveate.data.fetch import Allowed, Fetcher, open_fetcher, parse_domain
-from foveate.data.https import Web, is_public
-from foveate.data.media import open_image
+from foveate.data.media import https, open_image
+from foveate.data.media.fetch import Allowed, Fetcher, open_fetcher, parse_domain
+from foveate.data.media.https import Web, is_public
 from foveate.errors import DataError, FoveateError
 from foveate.types import Image
 from tests.unit.data.build import RULES, clip, corner_picture, encoded, noise_picture, sound

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
-from foveate.data.views import notes_of
+from foveate.data.sources.open import open_source
+from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
 from foveate.types import Audio, Image, Video
 from tests.unit.data.build import clip, corner_picture, encoded, jsonl, section, sound

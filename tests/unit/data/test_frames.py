@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from foveate.config.media import MediaSection
-from foveate.data.frames import folder_names
 from foveate.data.media import has_wrong_suffix, load_video, video_frames, video_info
+from foveate.data.media.frames import folder_names
 from foveate.data.mixture import build_mixture
 from foveate.errors import DataError
 from foveate.types import Image, Video

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from tests.fixtures import schemas
 from tests.unit.data.build import corner_picture, encoded, section
@@ -86,7 +86,7 @@ hub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
 threading.Thread(target=hub.serve_forever, daemon=True).start()
 os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": sys.argv[1], "HF_HUB_DISABLE_TELEMETRY": "1"}
 from foveate.config.data import SourceSection
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 for offline in (True, False):
     try:

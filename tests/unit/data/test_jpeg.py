@@ -10,9 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from foveate.config.media import MediaSection
-from foveate.data import jpeg
-from foveate.data.jpeg import jpeg_pixels
-from foveate.data.media import open_image, open_pixels
+from foveate.data.media import jpeg, open_image, open_pixels
+from foveate.data.media.jpeg import jpeg_pixels
 from foveate.errors import DataError
 from foveate.types import Image
 

@@ -8,8 +8,8 @@ import pickle
 
 import pytest
 
-from foveate.data import jsonl as module
-from foveate.data.jsonl import open_jsonl
+from foveate.data.sources.jsonl import open_jsonl
+from foveate.data.sources.open import jsonl as module
 from foveate.errors import DataError
 
 

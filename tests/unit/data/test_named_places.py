@@ -9,9 +9,9 @@ import pytest
 
 from foveate.data.adapters.named import NAMED, named_set
 from foveate.data.adapters.sets import documents, vqa
-from foveate.data.coco import open_coco
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
+from foveate.data.sources.coco import open_coco
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from tests.fixtures.sets import MADE, Media, write_parquet
 from tests.fixtures.sets.captions import coco_json

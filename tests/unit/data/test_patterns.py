@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foveate.data.sources import open_source
-from foveate.data.views import notes_of
+from foveate.data.sources.open import open_source
+from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
 from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 

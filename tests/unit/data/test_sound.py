@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from foveate.data import sound as module
 from foveate.data.media import audio_samples, load_audio
+from foveate.data.media import sound as module
 from foveate.errors import DataError
 from foveate.types import Audio
 from tests.property.media_files import encoded_sound

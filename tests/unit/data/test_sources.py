@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foveate.data.slices import parse_split
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
+from foveate.data.sources.slices import parse_split
 from foveate.errors import DataError
 from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 

@@ -10,7 +10,7 @@ import pytest
 
 from foveate.batching.plan import Plan
 from foveate.data.mixture import build_mixture
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError, FoveateError
 from tests.unit.data.build import section
 

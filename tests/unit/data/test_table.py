@@ -9,9 +9,9 @@ import random
 
 import pytest
 
-from foveate.data import table as module
-from foveate.data.sources import open_source
-from foveate.data.table import open_table
+from foveate.data.sources.open import open_source
+from foveate.data.sources.open import table as module
+from foveate.data.sources.table import open_table
 from foveate.errors import DataError
 from tests.unit.data.build import section
 

@@ -12,9 +12,9 @@ import pytest
 
 from foveate.data.mixture import build_mixture
 from foveate.data.scan import scan
-from foveate.data.shards import braces, expand
-from foveate.data.sources import open_source
-from foveate.data.tar import index_shards, split_name
+from foveate.data.sources.open import open_source
+from foveate.data.sources.shards import braces, expand
+from foveate.data.sources.tar import index_shards, split_name
 from foveate.errors import DataError
 from foveate.types import Audio, Image, Text
 from tests.unit.data.build import RULES, corner_picture, encoded, section, sound

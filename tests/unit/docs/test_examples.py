@@ -17,7 +17,7 @@ from foveate.data.adapters import FORMATS
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import build_mixture
 from foveate.data.scan import check_media, scan
-from foveate.data.sources import open_source
+from foveate.data.sources.open import open_source
 from foveate.errors import DataError
 from tests.fixtures import schemas
 from tests.unit.data.build import clip, corner_picture, encoded, jsonl, noise_picture, qa_rows, section, sound

@@ -16,12 +16,12 @@ from foveate.data.adapters.named import named_set
 from foveate.data.adapters.peek import Peek
 from foveate.data.adapters.refuse import check_supervised
 from foveate.data.adapters.turns import check_tags
-from foveate.data.place import Settler
+from foveate.data.media.place import Settler
 from foveate.errors import DataError
 from foveate.types import Adapter, Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 __all__ = ["FORMATS", "find_adapter"]
 

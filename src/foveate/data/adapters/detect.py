@@ -15,7 +15,7 @@ from foveate.data.adapters.turns import listed_value
 from foveate.errors import DataError
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 
 def detect(section: SourceSection, chosen: Columns, source: Source, peek: Peek) -> tuple[str, str]:

@@ -18,12 +18,12 @@ from foveate.data.adapters.simple import PROMPTS, AsrAdapter, CaptionAdapter, Qa
 from foveate.data.adapters.turns import MESSAGES, SHAREGPT
 from foveate.data.boxes import BoxCorners, BoxWriter
 from foveate.data.classes import class_names
-from foveate.data.place import Settler
+from foveate.data.media.place import Settler
 from foveate.errors import DataError
 from foveate.types import Adapter
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 _SIZE = ("width", "height")
 _BOXES = ("objects", "bbox", *_SIZE)

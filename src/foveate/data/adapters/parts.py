@@ -16,8 +16,8 @@ import numpy as np
 from PIL.Image import Image as Picture
 
 from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
-from foveate.data.arrays import image_bytes, picture_bytes, sound_bytes
-from foveate.data.sniff import sniff
+from foveate.data.media.arrays import image_bytes, picture_bytes, sound_bytes
+from foveate.data.media.sniff import sniff
 from foveate.errors import DataError
 from foveate.types import Audio, Image, MediaKind, Video
 

@@ -9,7 +9,7 @@ from foveate.errors import DataError
 from foveate.types import Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 _MOST = 16
 

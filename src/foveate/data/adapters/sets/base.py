@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed, nearest
 from foveate.data.adapters.columns import Columns
-from foveate.data.slices import parse_split
+from foveate.data.sources.slices import parse_split
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 _HELD_OUT = ("validation", "val", "valid", "dev")  # names of the same thing: a recipe may write any of them
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from foveate.data.adapters.columns import Columns
 from foveate.data.adapters.sets.base import NamedSet
 from foveate.data.adapters.simple import CaptionAdapter
-from foveate.data.coco import open_coco
+from foveate.data.sources.coco import open_coco
 from foveate.types import Adapter
 
 

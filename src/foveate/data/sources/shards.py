@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.files import combine, fingerprint_file, near_path
-from foveate.data.members import Member, media_kind, row_of
-from foveate.data.tar import NO_FILE, OK, SCATTERED, TWICE, TarIndex, index_shards
-from foveate.data.unpack import unpacked
+from foveate.data.sources.members import Member, media_kind, row_of
+from foveate.data.sources.tar import NO_FILE, OK, SCATTERED, TWICE, TarIndex, index_shards
+from foveate.data.sources.unpack import unpacked
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 

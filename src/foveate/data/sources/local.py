@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed
-from foveate.data.energon import is_energon, open_energon
-from foveate.data.folder import PLURAL, kind_of_media, list_files, metadata_files, open_media_folder
-from foveate.data.hub import open_saved
-from foveate.data.parquet import choose_files
-from foveate.data.records import SUFFIXES, common_folder, kind_of, open_files
-from foveate.data.shards import braces, expand
-from foveate.data.slices import Split
-from foveate.data.views import noted
+from foveate.data.sources.energon import is_energon, open_energon
+from foveate.data.sources.folder import PLURAL, kind_of_media, list_files, metadata_files, open_media_folder
+from foveate.data.sources.hub import open_saved
+from foveate.data.sources.parquet import choose_files
+from foveate.data.sources.records import SUFFIXES, common_folder, kind_of, open_files
+from foveate.data.sources.shards import braces, expand
+from foveate.data.sources.slices import Split
+from foveate.data.sources.views import noted
 from foveate.errors import DataError
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 _TYPES = f"{', '.join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)} (JSON and CSV also as .gz or .zst) or .tar"
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "foveate_convert.json")

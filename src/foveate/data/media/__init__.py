@@ -16,10 +16,10 @@ is an error, never filled with grey.
 
 from __future__ import annotations
 
-from foveate.data.clip import VideoInfo, asked_frames, even_frames, load_video, video_frames, video_info, window
-from foveate.data.picture import ImageFrame, image_frame, image_size, open_image, open_pixels, open_small
-from foveate.data.sniff import SUFFIXES, sniff
-from foveate.data.sound import audio_samples, load_audio
+from foveate.data.media.clip import VideoInfo, asked_frames, even_frames, load_video, video_frames, video_info, window
+from foveate.data.media.picture import ImageFrame, image_frame, image_size, open_image, open_pixels, open_small
+from foveate.data.media.sniff import SUFFIXES, sniff
+from foveate.data.media.sound import audio_samples, load_audio
 from foveate.types import Media
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveate.data.grouped import GroupedSource, open_grouped
+from foveate.data.sources.grouped import GroupedSource, open_grouped
 from foveate.errors import DataError
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ import numpy as np
 
 from foveate.config.suggest import listed, nearest
 from foveate.config.tree import parse_yaml
-from foveate.data.members import Member, row_of, value_of
-from foveate.data.shards import Shape, TarSource, braces, plain_shards
-from foveate.data.tar import TarIndex, index_shards
+from foveate.data.sources.members import Member, row_of, value_of
+from foveate.data.sources.shards import Shape, TarSource, braces, plain_shards
+from foveate.data.sources.tar import TarIndex, index_shards
 from foveate.errors import DataError
 
 META = ".nv-meta"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.config.roles import ROLES
-from foveate.data.sniff import CLIPS, IMAGES, SOUNDS, SUFFIXES
+from foveate.data.media.sniff import CLIPS, IMAGES, SOUNDS, SUFFIXES
 from foveate.errors import DataError
 from foveate.types import MediaKind
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed
-from foveate.data.arrow import open_arrow
-from foveate.data.jsonl import open_jsonl
-from foveate.data.parquet import open_parquet
-from foveate.data.shards import is_tar, open_shards
-from foveate.data.table import open_table
-from foveate.data.unpack import PACKED, unpacked
-from foveate.data.views import join
+from foveate.data.sources.arrow import open_arrow
+from foveate.data.sources.jsonl import open_jsonl
+from foveate.data.sources.parquet import open_parquet
+from foveate.data.sources.shards import is_tar, open_shards
+from foveate.data.sources.table import open_table
+from foveate.data.sources.unpack import PACKED, unpacked
+from foveate.data.sources.views import join
 from foveate.errors import DataError
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 # Kind -> the suffixes of its files. Those of the first two may be compressed besides: `train.jsonl.gz`.
 SUFFIXES: dict[str, tuple[str, ...]] = {

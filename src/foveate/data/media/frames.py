@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from foveate.config.media import MediaSection
-from foveate.data.picture import image_size, open_image
-from foveate.data.timing import VideoInfo
+from foveate.data.media.picture import image_size, open_image
+from foveate.data.media.timing import VideoInfo
 from foveate.errors import DataError
 from foveate.types import Image, Video
 

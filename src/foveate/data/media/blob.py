@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from foveate.config.media import MediaSection
-from foveate.data.sniff import sniff_text
+from foveate.data.media.sniff import sniff_text
 from foveate.errors import DataError
 from foveate.types import Media, MediaKind
 

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from foveate.config.media import DOMAIN, MediaSection
-from foveate.data.blob import blob_error
 from foveate.data.files import cache_folder
-from foveate.data.https import PORT, Web
-from foveate.data.sniff import CLIPS, IMAGES, SOUNDS, sniff
+from foveate.data.media.blob import blob_error
+from foveate.data.media.https import PORT, Web
+from foveate.data.media.sniff import CLIPS, IMAGES, SOUNDS, sniff
 from foveate.errors import DataError, FoveateError
 from foveate.types import Media, MediaKind
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed
 from foveate.data.files import combine, fingerprint_file
-from foveate.data.members import media_kind
-from foveate.data.metadata import NAMES, of_split, open_metadata, splits_of, unnamed
-from foveate.data.parquet import SPLITS
-from foveate.data.slices import Split
-from foveate.data.views import noted
+from foveate.data.sources.members import media_kind
+from foveate.data.sources.metadata import NAMES, of_split, open_metadata, splits_of, unnamed
+from foveate.data.sources.parquet import SPLITS
+from foveate.data.sources.slices import Split
+from foveate.data.sources.views import noted
 from foveate.errors import DataError
 from foveate.types import MediaKind, Origin, Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 PLURAL = {"image": "pictures", "audio": "sounds", "video": "clips"}
 _TOLD = {"image": "caption", "audio": "transcription", "video": "caption"}  # what a .txt beside a medium holds

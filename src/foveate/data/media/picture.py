@@ -16,10 +16,10 @@ from PIL import ImageFile, ImageOps
 from PIL.ExifTags import Base as Exif
 
 from foveate.config.media import MediaSection
-from foveate.data.blob import blob_error, open_blob
 from foveate.data.files import needs_package
-from foveate.data.jpeg import jpeg_pixels
-from foveate.data.sniff import IMAGES, sniff
+from foveate.data.media.blob import blob_error, open_blob
+from foveate.data.media.jpeg import jpeg_pixels
+from foveate.data.media.sniff import IMAGES, sniff
 from foveate.errors import DataError
 from foveate.types import Image
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from foveate.config.media import MediaSection
-from foveate.data.blob import Blob, blob_error, open_blob
 from foveate.data.files import needs_package
-from foveate.data.sniff import SOUNDS, sniff
+from foveate.data.media.blob import Blob, blob_error, open_blob
+from foveate.data.media.sniff import SOUNDS, sniff
 from foveate.errors import DataError
 from foveate.types import Audio
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from foveate.config.suggest import listed
 from foveate.data.files import combine
-from foveate.data.members import media_kind
-from foveate.data.records import open_files
-from foveate.data.views import Picked, Scanned, join, notes_of
+from foveate.data.sources.members import media_kind
+from foveate.data.sources.records import open_files
+from foveate.data.sources.views import Picked, Scanned, join, notes_of
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 NAMES = {"metadata.jsonl": "JSON", "metadata.csv": "CSV", "metadata.tsv": "CSV", "metadata.parquet": "Parquet"}
 _PEEK = 64  # records read to learn the columns

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from foveate.data.portable import TEXTS, Medium, Portable
+from foveate.data.convert.portable import TEXTS, Medium, Portable
 from foveate.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foveate.config.suggest import listed
-from foveate.data.grouped import GroupedSource, open_grouped
+from foveate.data.sources.grouped import GroupedSource, open_grouped
 from foveate.errors import DataError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from foveate.data.files import combine
 from foveate.types import Origin, Row
 
 if TYPE_CHECKING:
-    from foveate.data.sources import Source
+    from foveate.data.sources.source import Source
 
 
 @runtime_checkable

@@ -16,13 +16,13 @@ from typing import Any
 
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
+from foveate.data.convert.portable import digest, portable
+from foveate.data.convert.shard_writers import Shards, Target
+from foveate.data.convert.stage import staged
 from foveate.data.files import fingerprint_file
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture, build_mixture
-from foveate.data.portable import digest, portable
 from foveate.data.scan import quarantined, scan
-from foveate.data.shard_writers import Shards, Target
-from foveate.data.stage import staged
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from foveate.config.data import SourceSection
 from foveate.data.files import combine
-from foveate.data.hub import hub_errors, load_datasets
-from foveate.data.slices import parse_split
+from foveate.data.sources.hub import hub_errors, load_datasets
+from foveate.data.sources.slices import parse_split
 from foveate.errors import DataError, FoveateError
 from foveate.types import Origin, Row
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from foveate.config.media import MediaSection
-from foveate.data.blob import blob_error, open_blob
 from foveate.data.files import needs_package
-from foveate.data.sniff import CLIPS, sniff
-from foveate.data.timing import VideoInfo
+from foveate.data.media.blob import blob_error, open_blob
+from foveate.data.media.sniff import CLIPS, sniff
+from foveate.data.media.timing import VideoInfo
 from foveate.errors import DataError
 from foveate.types import Video
 

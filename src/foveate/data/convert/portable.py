@@ -11,9 +11,9 @@ from typing import Any
 
 from foveate.config.media import MediaSection
 from foveate.data.adapters.tags import count_tags
-from foveate.data.blob import open_blob
-from foveate.data.frames import frame_list
-from foveate.data.sniff import SUFFIXES, sniff
+from foveate.data.media.blob import open_blob
+from foveate.data.media.frames import frame_list
+from foveate.data.media.sniff import SUFFIXES, sniff
 from foveate.errors import DataError
 from foveate.types import Audio, Conversation, Image, Media, MediaKind, Text, Video
 

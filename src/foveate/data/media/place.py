@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from foveate.data.fetch import Fetcher
-from foveate.data.https import PORT
+from foveate.data.media.fetch import Fetcher
+from foveate.data.media.https import PORT
 from foveate.errors import DataError
 from foveate.types import Audio, Conversation, Image, Media, MediaKind, Part, Text, Video
 

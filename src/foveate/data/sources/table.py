@@ -18,7 +18,7 @@ import numpy as np
 
 from foveate.config.suggest import listed
 from foveate.data.files import check_readable, combine, fingerprint_file
-from foveate.data.spans import CHUNK_BYTES, Spans, as_offsets, stamp_of, text_begins
+from foveate.data.sources.spans import CHUNK_BYTES, Spans, as_offsets, stamp_of, text_begins
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 

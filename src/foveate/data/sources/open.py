@@ -1,43 +1,20 @@
-"""Every source is random access: `len()`, `[i]`, and a name for each record. This module opens the one that suits a section."""
+"""Opens the source that suits a section of the recipe."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from foveate.config.data import SourceSection
 from foveate.data.adapters.named import NAMED, named_set
 from foveate.data.files import near_path
-from foveate.data.hub import open_hub
-from foveate.data.local import open_file, open_folder, open_pattern
-from foveate.data.shards import is_pattern
-from foveate.data.slices import parse_split
-from foveate.data.stream import open_stream
-from foveate.data.views import Window
+from foveate.data.sources.hub import open_hub
+from foveate.data.sources.local import open_file, open_folder, open_pattern
+from foveate.data.sources.shards import is_pattern
+from foveate.data.sources.slices import parse_split
+from foveate.data.sources.source import Source
+from foveate.data.sources.stream import open_stream
+from foveate.data.sources.views import Window
 from foveate.errors import DataError
-from foveate.types import Origin, Row
-
-
-class Source(Protocol):
-    """Records by number. Picklable; opens its files anew in each process."""
-
-    name: str
-    columns: tuple[str, ...]  # of the first records for JSON, of the schema otherwise
-    root: Path | None  # the folder that relative media paths are taken from, unless the recipe names another
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Row:
-        """The record; DataError when this one can't be read."""
-        ...
-
-    def origin(self, index: int) -> Origin:
-        """Names the record."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Content hash: cheap, the same on every machine that holds the same data."""
-        ...
 
 
 def open_source(section: SourceSection, *, offline: bool = False) -> Source:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from foveate.config.media import MediaSection
-from foveate.data import film
-from foveate.data.frames import check_frames, frame_list, frames_info, load_frames
-from foveate.data.timing import Choose, VideoInfo, asked_frames, even_frames, window
+from foveate.data.media import film
+from foveate.data.media.frames import check_frames, frame_list, frames_info, load_frames
+from foveate.data.media.timing import Choose, VideoInfo, asked_frames, even_frames, window
 from foveate.errors import DataError
 from foveate.types import Video
 

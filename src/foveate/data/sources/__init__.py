@@ -1,0 +1,1 @@
+"""Where records come from: every kind of file, folder and repository, by number."""
