@@ -48,17 +48,17 @@ def with_medium(kind: str, **fields: Any) -> Row:
     return fields if kind == "text" else {kind: file_name(kind), **fields}
 
 
-# Format -> the kinds of media that it holds, its row, and whether the row is flat enough for a table of texts.
-FORMATS: dict[str, tuple[tuple[str, ...], Callable[[str], Row], bool]] = {
-    "messages": (KINDS, chat, False),
-    "sharegpt": (KINDS, llava, False),
-    "alpaca": (KINDS, lambda kind: with_medium(kind, instruction="What is it?", input="Be brief.", output="red"), True),
-    "qa": (KINDS, lambda kind: with_medium(kind, question="What is it?", answer="red"), True),
-    "multiple_choice": (KINDS, lambda kind: with_medium(kind, question="What is it?", choices=["red", "blue"], answer=0), False),
-    "caption": (("image", "video"), lambda kind: with_medium(kind, caption="a red corner"), True),
-    "ocr": (("image",), lambda kind: with_medium(kind, ground_truth=json.dumps({"gt_parse": {"total": "3"}})), True),
-    "asr": (("audio",), lambda kind: with_medium(kind, transcription="a tone"), True),
-    "detection": (("image",), lambda kind: with_medium(kind, objects={"bbox": [[2.0, 2.0, 20.0, 16.0]], "category": ["corner"]}), False),
+# Format -> the kinds of media that it holds, and its row.
+FORMATS: dict[str, tuple[tuple[str, ...], Callable[[str], Row]]] = {
+    "messages": (KINDS, chat),
+    "sharegpt": (KINDS, llava),
+    "alpaca": (KINDS, lambda kind: with_medium(kind, instruction="What is it?", input="Be brief.", output="red")),
+    "qa": (KINDS, lambda kind: with_medium(kind, question="What is it?", answer="red")),
+    "multiple_choice": (KINDS, lambda kind: with_medium(kind, question="What is it?", choices=["red", "blue"], answer=0)),
+    "caption": (("image", "video"), lambda kind: with_medium(kind, caption="a red corner")),
+    "ocr": (("image",), lambda kind: with_medium(kind, ground_truth=json.dumps({"gt_parse": {"total": "3"}}))),
+    "asr": (("audio",), lambda kind: with_medium(kind, transcription="a tone")),
+    "detection": (("image",), lambda kind: with_medium(kind, objects={"bbox": [[2.0, 2.0, 20.0, 16.0]], "category": ["corner"]})),
 }
 SETTINGS: dict[str, Row] = {"detection": {"boxes_in": "xyxy"}}
 
@@ -79,10 +79,12 @@ def lines(rows: Sequence[Row]) -> bytes:
 
 
 def delimited(rows: Sequence[Row], mark: str) -> bytes:
+    """A table of texts; what is nested is written as JSON."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), delimiter=mark, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()})
     return text.getvalue().encode()
 
 
@@ -173,29 +175,59 @@ def write_folder(rows: Sequence[Row], folder: Path) -> Row:
     return {"path": str(folder / "described")}
 
 
-# Source -> (whether it holds nested values, how rows are written).
-SOURCES: dict[str, tuple[bool, Callable[[Sequence[Row], Path], Row]]] = {
-    "`.jsonl`, `.ndjson`": (True, write_bytes("rows.jsonl", lines)),
-    "`.json`": (True, write_bytes("rows.json", lambda rows: json.dumps(rows).encode())),
-    "`.jsonl.gz`": (True, write_bytes("rows.jsonl.gz", lambda rows: gzip.compress(lines(rows)))),
-    "`.jsonl.zst`": (True, write_bytes("rows.jsonl.zst", zstandard_lines)),
-    "several files by a pattern": (True, write_several),
-    "`.csv`": (False, write_bytes("rows.csv", lambda rows: delimited(rows, ","))),
-    "`.tsv`": (False, write_bytes("rows.tsv", lambda rows: delimited(rows, "\t"))),
-    "`.parquet`": (True, write_parquet),
-    "`.arrow`, `.feather`": (True, write_arrow),
-    "`save_to_disk` folder": (True, write_saved),
-    "hub data set": (True, write_repository),
-    "hub data set, `streaming: true`": (True, write_stream),
-    "`.tar` shards (WebDataset)": (True, write_shard),
-    "Energon folder": (True, write_energon),
-    "folder with `metadata.jsonl`": (True, write_folder),
+def write_beside(rows: Sequence[Row], folder: Path) -> Row:
+    """Each file with its text beside it."""
+    (folder / "beside").mkdir()
+    for number, row in enumerate(rows):
+        kind = next(kind for kind in SUFFIXES if kind in row)
+        (folder / f"beside/{number}.{SUFFIXES[kind]}").write_bytes((folder / file_name(kind)).read_bytes())
+        (folder / f"beside/{number}.txt").write_text(row.get("caption") or row["transcription"])
+    return {"path": str(folder / "beside")}
+
+
+def write_classes(rows: Sequence[Row], folder: Path) -> Row:
+    """Each file in the folder of its class."""
+    for number, row in enumerate(rows):
+        kind = next(kind for kind in SUFFIXES if kind in row)
+        place = folder / f"classes/kind_{number}"
+        place.mkdir(parents=True)
+        (place / file_name(kind)).write_bytes((folder / file_name(kind)).read_bytes())
+    return {"path": str(folder / "classes")}
+
+
+def write_metadata_csv(rows: Sequence[Row], folder: Path) -> Row:
+    make_media(folder / "table")
+    (folder / "table/metadata.csv").write_bytes(delimited(rows, ","))
+    return {"path": str(folder / "table")}
+
+
+ALL = tuple(FORMATS)
+# Source -> (the formats that it can hold, how rows are written).
+SOURCES: dict[str, tuple[tuple[str, ...], Callable[[Sequence[Row], Path], Row]]] = {
+    "`.jsonl`, `.ndjson`": (ALL, write_bytes("rows.jsonl", lines)),
+    "`.json`": (ALL, write_bytes("rows.json", lambda rows: json.dumps(rows).encode())),
+    "`.csv`": (ALL, write_bytes("rows.csv", lambda rows: delimited(rows, ","))),
+    "`.tsv`": (ALL, write_bytes("rows.tsv", lambda rows: delimited(rows, "\t"))),
+    "compressed by gzip": (ALL, write_bytes("rows.jsonl.gz", lambda rows: gzip.compress(lines(rows)))),
+    "compressed by Zstandard": (ALL, write_bytes("rows.jsonl.zst", zstandard_lines)),
+    "several files": (ALL, write_several),
+    "`.parquet`": (ALL, write_parquet),
+    "`.arrow`, `.feather`": (ALL, write_arrow),
+    "`.tar` shards": (ALL, write_shard),
+    "Energon folder": (ALL, write_energon),
+    "`save_to_disk` folder": (ALL, write_saved),
+    "hub": (ALL, write_repository),
+    "hub, `streaming: true`": (ALL, write_stream),
+    "folder, `metadata.jsonl`": (ALL, write_folder),
+    "folder, `metadata.csv`": (ALL, write_metadata_csv),
+    "folder, `.txt` beside": (("caption", "asr"), write_beside),
+    "folder of class folders": (("caption",), write_classes),
 }
 
 
-def holds(source: str, form: str) -> bool:
-    """Whether a source can hold a format's rows."""
-    return SOURCES[source][0] or FORMATS[form][2]
+def kinds_of(source: str, form: str) -> tuple[str, ...]:
+    """The kinds of media that a format may have in a source."""
+    return FORMATS[form][0] if form in SOURCES[source][0] else ()
 
 
 def markdown() -> str:
@@ -203,6 +235,6 @@ def markdown() -> str:
     marks = {kind: kind[0].upper() for kind in KINDS}
     rows = [f"| source | {' | '.join(f'`{form}`' for form in FORMATS)} |", "|---" * (len(FORMATS) + 1) + "|"]
     for source in SOURCES:
-        cells = [" ".join(marks[kind] for kind in FORMATS[form][0]) if holds(source, form) else "–" for form in FORMATS]
+        cells = [" ".join(marks[kind] for kind in kinds_of(source, form)) or "–" for form in FORMATS]
         rows.append(f"| {source} | {' | '.join(cells)} |")
     return "\n".join(rows)

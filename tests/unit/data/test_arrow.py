@@ -11,7 +11,8 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from foveate.data.sources.open import grouped, open_source
+from foveate.data.sources import grouped
+from foveate.data.sources.open import open_source
 from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
 from tests.unit.data.build import qa_rows, section

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from foveate.data.sources.jsonl import open_jsonl
-from foveate.data.sources.open import jsonl as module
+from foveate.data.sources import jsonl as module
 from foveate.errors import DataError
 
 

@@ -10,7 +10,7 @@ import random
 import pytest
 
 from foveate.data.sources.open import open_source
-from foveate.data.sources.open import table as module
+from foveate.data.sources import table as module
 from foveate.data.sources.table import open_table
 from foveate.errors import DataError
 from tests.unit.data.build import section

@@ -11,7 +11,8 @@ import resource
 import pytest
 import zstandard
 
-from foveate.data.sources.open import open_source, unpack
+from foveate.data.sources import unpack
+from foveate.data.sources.open import open_source
 from foveate.data.sources.unpack import unpacked
 from foveate.errors import DataError
 from tests.unit.data.build import jsonl, noise_picture, qa_rows, section
