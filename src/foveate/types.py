@@ -40,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A lazy reference to bytes: exactly one of `path`, `data` and `url` is set. Only `data/media.py` opens it.
+    """A lazy reference to bytes: exactly one of `path`, `data` and `url` is set. Only `data/media` opens it.
 
     A `url` is what the data says; the mixture puts the fetched file's path in its place, or refuses the record.
     """
@@ -86,6 +86,11 @@ class Video(Media):
 
 
 Part = Text | Image | Audio | Video
+
+
+def kind_of(medium: Media) -> MediaKind:
+    """`image`, `audio` or `video`."""
+    return "image" if isinstance(medium, Image) else "audio" if isinstance(medium, Audio) else "video"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import click
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
+    from foveate.migrate.options import Options
     from foveate.migrate.report import Migration
 
 _WIDE = 200  # columns of the table where it goes to a file or another program
@@ -64,7 +65,7 @@ def command(
     return 2 if strict and migration.dropped else 0
 
 
-def _migrate(file: Path, overrides: tuple[str, ...], options: object) -> Migration:
+def _migrate(file: Path, overrides: tuple[str, ...], options: Options) -> Migration:
     from foveate.migrate.read import read_foreign
 
     foreign = read_foreign(file, overrides)

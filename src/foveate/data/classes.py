@@ -1,4 +1,4 @@
-"""The names behind class numbers, as `datasets` keeps them in the schema of its data and of Parquet and Arrow files."""
+"""What a source's kind and schema say of its values: the names behind class numbers as `datasets` keeps them, and what null means."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.data.sources.grouped import GroupedSource
 from foveate.data.sources.hub import HubSource
+from foveate.data.sources.stream import StreamSource
 from foveate.data.sources.views import Joined, Picked, Window
 
 if TYPE_CHECKING:
@@ -17,11 +18,21 @@ if TYPE_CHECKING:
 
 def class_names(source: Source, *path: str) -> tuple[str, ...]:
     """The classes' names of a column, or of a field inside it (`"objects", "category"`); () when the source knows none."""
-    while isinstance(source, (Window, Picked, Joined)):
-        source = source.whole
+    source = _innermost(source)
     if isinstance(source, HubSource):
         return _names(source.features(), path)
     return _names(_written_features(source.files[0]), path) if isinstance(source, GroupedSource) else ()
+
+
+def fills_nulls(source: Source) -> bool:
+    """Whether the source's rows are of Arrow's kind: a field that an object lacks is there as null."""
+    return isinstance(_innermost(source), (HubSource, GroupedSource, StreamSource))
+
+
+def _innermost(source: Source) -> Source:
+    while isinstance(source, (Window, Picked, Joined)):
+        source = source.whole
+    return source
 
 
 def _written_features(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Small helpers on files, shared by the sources: content fingerprints and errors for missing packages."""
+"""Small helpers on files: content fingerprints, the cache folder, forcing names to the disk, errors for what is missing."""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ def cache_folder(kind: str) -> Path:
             fix="set FOVEATE_CACHE to a folder that can be written",
         ) from None
     return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Forces a folder's entries to the disk: a new or changed name is there only once its folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def needs_package(package: str, extra: str, what: str) -> FoveateError:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
+from foveate.data.files import sync_folder
 from foveate.errors import DataError
 from foveate.events import Quarantined
 from foveate.types import Origin
@@ -21,10 +24,13 @@ _NAMED = 5  # records named in the error
 class Ledger:
     """Quarantined records, each (split, origin) once however often it is met; survives a resume by its file."""
 
-    def __init__(self, path: Path | None, max_bad: int | str, *, total: int = 0) -> None:
-        """`path`: the file, read if it exists, or None to keep no file; `max_bad`: a count, or a share of `total` such as "1%"."""
+    def __init__(self, path: Path | None, max_bad: int | str, *, total: int = 0, setting: str = "data.max_bad:") -> None:
+        """`path`: the file, read if it exists, or None to keep no file; `max_bad`: a count, or a share of `total` such as "1%".
+
+        `setting` is how the user writes the limit, in front of its value, for the message.
+        """
         self._path, self._share, self.total = path, _parse(max_bad), total
-        self._max_bad = max_bad
+        self._setting = f"{setting} {max_bad}"
         self._found: dict[tuple, Quarantined] = {}
         if path is not None and path.exists():
             for item in _load(path):
@@ -53,7 +59,7 @@ class Ledger:
     def limit(self, total: int | None = None) -> int:
         """Bad records tolerated among `total` read ones (the ledger's own `total` when not given)."""
         count, share = self._share
-        return count if share is None else int((self.total if total is None else total) * share)
+        return count if share is None else math.floor((self.total if total is None else total) * share)
 
     def check(self) -> None:
         """DataError `too_many_bad` naming the first bad records when there are more than the limit."""
@@ -64,7 +70,7 @@ class Ledger:
         rest = len(self) - len(lines)
         more = [f"  and {rest:,} more" + (f" in {self._path}" if self._path else "")] if rest > 0 else []
         raise DataError(
-            f"{len(self):,} bad record{'s' if len(self) > 1 else ''}, and `data.max_bad: {self._max_bad}` allows {limit:,}; "
+            f"{len(self):,} bad record{'s' if len(self) > 1 else ''}, and `{self._setting}` allows {limit:,}; "
             "mend them, or raise it:\n" + "\n".join([*lines, *more]),
             reason="too_many_bad",
         )  # fmt: skip
@@ -81,14 +87,15 @@ class Ledger:
         return f"{read:,} records read = {read - bad:,} used + {bad:,} quarantined{why}"
 
 
-def _parse(max_bad: int | str) -> tuple[int, float | None]:
+def _parse(max_bad: int | str) -> tuple[int, Fraction | None]:
+    """(count, share); the share as it is written, since 29% of 100 in floating point is 28."""
     if isinstance(max_bad, str):
         match = _SHARE.match(max_bad)
         if match is None or float(match[1]) > 100:
             raise DataError(
                 f"max_bad {max_bad!r} is no count and no share", reason="bad_section", where="data.max_bad", fix='write 10, or "1%"'
             )
-        return 0, float(match[1]) / 100
+        return 0, Fraction(match[1]) / 100
     if max_bad < 0:
         raise DataError(f"max_bad is {max_bad}", reason="bad_section", where="data.max_bad", fix="write 0 or more")
     return max_bad, None
@@ -104,12 +111,8 @@ def _append(path: Path, item: Quarantined) -> None:
         file.write(json.dumps(asdict(item), ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    if new:  # a new name is on disk only once its folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if new:
+        sync_folder(path.parent)
 
 
 def _load(path: Path) -> list[Quarantined]:

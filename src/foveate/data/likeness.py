@@ -24,6 +24,7 @@ _LEAST_CONTRAST = 4.0  # standard deviation of grey values, 0..255
 # filled in differently come to 37 and more.
 _MOST_DIFFERENT = 18.0
 _EDGE, _CELLS = 128, 16
+_HASHED_EDGE = 60  # an eighth of 480: JPEG decoders scale by eighths
 _BLOCK = 4096
 
 
@@ -31,7 +32,7 @@ def picture_hash(image: Image, *, rules: MediaSection) -> int:
     """64 bits that hardly change when a picture is saved again; `FLAT` for one without contrast. DataError for a damaged one."""
     from imagehash import phash
 
-    small = open_small(image, rules=rules, edge=64, grey=True)
+    small = open_small(image, rules=rules, edge=_HASHED_EDGE, grey=True)
     if np.asarray(small).std() < _LEAST_CONTRAST:
         return FLAT
     return int(np.packbits(phash(small).hash.ravel()).view(">u8")[0])

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from foveate.config.data import SourceSection
@@ -195,9 +195,9 @@ def build_mixture(
 
 
 def weigh(records: int, weight: float, key: str, count: int | None = None) -> Weighted:
-    """The places that a weight, or a count of them, gives to `records`; `key` shifts which ones a fraction takes.
+    """The places that a weight, or a count of them, gives to `records`; DataError when it takes none.
 
-    DataError when it takes none.
+    The last part of `key`, the source's name, shifts which ones a fraction takes: data that is moved keeps its own.
     """
     if count is not None:
         whole, part = divmod(count, records)
@@ -207,7 +207,7 @@ def weigh(records: int, weight: float, key: str, count: int | None = None) -> We
     stride = max(1, round(records * _GOLDEN))
     while math.gcd(stride, records) != 1:
         stride += 1
-    offset = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % max(1, records)
+    offset = int.from_bytes(hashlib.sha256(PurePath(key).name.encode()).digest()[:8], "big") % max(1, records)
     if whole == 0 and part == 0:
         raise DataError(
             f"weight {weight:g} of {records} records leaves none",

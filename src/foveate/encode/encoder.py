@@ -24,9 +24,9 @@ from foveate.encode.lean import PixelForm, lean_images
 from foveate.encode.media import MediaInputs
 from foveate.encode.probe import BLANK_PARTS, KINDS, REFUSALS, find_facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
-from foveate.encode.template import Renderer, Slot, kind_of, slots_of, to_chat
+from foveate.encode.template import Renderer, Slot, slots_of, to_chat
 from foveate.errors import DataError, FoveateError, ModelError, TemplateError
-from foveate.types import Conversation, Example, Length, Message, Text
+from foveate.types import Conversation, Example, Length, Message, Text, kind_of
 
 if TYPE_CHECKING:
     from transformers import BatchFeature, ProcessorMixin

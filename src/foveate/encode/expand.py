@@ -21,6 +21,7 @@ from foveate.errors import DataError, TemplateError
 from foveate.types import MediaKind
 
 _CHEAP_SHAPES = {"image": ((32, 128), (128, 32), (56, 56))}  # processors that enlarge an image may cut a long one into fewer tiles
+_UNLIKE = [SMALL["video"], replace(SMALL["video"], frames=(0, 1))]  # clips of several lengths in one conversation
 _MEMO_LIMIT = 100_000
 Replacement = tuple[str, str, int]
 
@@ -44,11 +45,13 @@ class Expansion:
         if not self.plain:
             self._by_count = True
             self.plain = self._is_plain()
+        # SmolVLM writes the longest clip's number of frames of each clip; others refuse clips of several lengths.
+        self._alike = self.plain and "video" in self._placeholders and not self._is_plain_for(_UNLIKE)
 
     def count(self, text: str, sizes: Sequence[Size], where: str) -> int:
         """Tokens of rendered (perhaps shielded) text with these media."""
         self.check_places(text, sizes, where)
-        if not self.plain:
+        if not self.plain or (self._alike and len({len(size.frames) for size in sizes if size.kind == "video"}) > 1):
             return len(self._by_processor(text, sizes, where).ids)
         short, extra = self._expand(text, sizes, where, short=True)
         return len(self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text)).ids) + extra

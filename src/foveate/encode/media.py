@@ -14,9 +14,8 @@ import torch
 
 from foveate.config.media import MediaSection
 from foveate.data import media
-from foveate.encode.template import kind_of
 from foveate.errors import DataError
-from foveate.types import Audio, Conversation, Image, MediaKind, Video
+from foveate.types import Audio, Conversation, Image, MediaKind, Video, kind_of
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow

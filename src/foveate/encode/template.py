@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jinja2
 
 from foveate.errors import DataError, TemplateError
-from foveate.types import Audio, Conversation, Image, MediaKind, Message, Part, Text
+from foveate.types import Conversation, Message, Part, Text, kind_of
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -152,11 +152,6 @@ def slots_of(conversation: Conversation) -> tuple[Slot, ...]:
                 ends = dict(first=j == 0, last=j == len(parts) - 1)
                 slots.append(Slot(message=i, text=part.text, trained=message.trained, role=message.role, **ends))
     return tuple(slots)
-
-
-def kind_of(part: Image | Audio | Any) -> MediaKind:
-    """`image`, `audio` or `video`."""
-    return "image" if isinstance(part, Image) else "audio" if isinstance(part, Audio) else "video"
 
 
 def to_chat(

@@ -13,13 +13,12 @@ from foveate.batching.loader import StepData
 from foveate.config.train import EvaluateSection
 from foveate.dist.mesh import Ranks, all_reduce_sum, gather_objects
 from foveate.encode.encoder import Encoder
-from foveate.encode.template import kind_of
 from foveate.errors import DataError
 from foveate.evaluate.generate import evaluating, generate_answers
 from foveate.evaluate.metrics import aggregate, score
 from foveate.evaluate.thumbnails import save_thumbnails
 from foveate.events import EvalRow, Evaluated
-from foveate.types import Conversation
+from foveate.types import Conversation, kind_of
 
 __all__ = ["HeldOut", "expected_answers", "save_thumbnails"]
 

@@ -47,7 +47,7 @@ class Migration:
         return tuple(note for note in self.notes if note.state == "dropped")
 
     def summary(self) -> str:
-        """`61 keys: 2 dropped, 3 manual, ...`."""
+        """`61 settings: 2 dropped, 3 manual, ...`."""
         counts = Counter(note.state for note in self.notes)
         return f"{len(self.notes)} settings: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
 

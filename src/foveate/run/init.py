@@ -13,11 +13,10 @@ from foveate.config.recipe import Recipe
 from foveate.data.media import image_size
 from foveate.data.mixture import Mixture, build_mixture
 from foveate.data.scan import scan
-from foveate.encode.template import kind_of
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 from foveate.run.prepare import load_encoder
-from foveate.types import Conversation, Image, MediaKind
+from foveate.types import Conversation, Image, MediaKind, kind_of
 
 LOOKED_AT = 500  # records
 _HELD_OUT = ("validation", "valid", "val", "dev", "eval", "test")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from foveate.data.files import sync_folder
 from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
-from foveate.train.manifest import sync_folder, sync_tree
+from foveate.train.manifest import sync_tree
 from foveate.train.tensors import whole_state
 
 if TYPE_CHECKING:

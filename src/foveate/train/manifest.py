@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from foveate.data.files import sync_folder
 from foveate.errors import CheckpointError
 
 MANIFEST, LATEST, TENSORS, STATE = "MANIFEST.json", "LATEST", "tensors", "state.json"
@@ -62,15 +63,6 @@ def record_file(path: Path) -> FileRecord:
             digest.update(chunk)
             size += len(chunk)
     return FileRecord(bytes=size, sha256=digest.hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Forces a folder's entries (new names, renames) to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sync_tree(folder: Path) -> None:

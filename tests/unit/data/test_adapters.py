@@ -217,6 +217,8 @@ def test_formats_that_cannot_be(tmp_path, row, fields, reason, text):
         (user([{"type": "image", "image": "~/a.png"}]), "media_path", "full path"),
         (user([{"type": "image", "image": "file://host/a.png"}]), "media_path", "no local file"),
         (user([{"type": "image", "image": "a\0.png"}]), "media_path", "can't be one"),
+        (user([{"type": "image", "image": "file:///a%00.png"}]), "media_path", "no local file"),
+        (user([{"type": "image", "image": "file://[::1/a.png"}]), "media_path", "no local file"),
         (user([{"type": "image", "image": "a\ud83d.png"}]), "media_path", "can't be one"),
         (user([{"type": "image", "image": {"bytes": None, "path": None}}]), "image_missing", "neither bytes nor a path"),
         (user([{"type": "image", "image": ""}]), "image_missing", "path is empty"),

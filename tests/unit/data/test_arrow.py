@@ -156,3 +156,18 @@ def test_large_row_groups_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(grouped, "CACHE_BYTES", 1000)
     (note,) = notes_of(open_source(section(path=tmp_path / "a.parquet")))
     assert "groups of rows are large" in note and "foveate convert" in note
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_few_files_are_open_at_a_time(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(grouped, "_MOST_OPEN", 2)
+    files = [tmp_path / f"{number}.{suffix}" for number in range(5)]
+    for number, path in enumerate(files):
+        rows = ROWS[number:]
+        file_format(path, rows) if suffix == "arrow" else pq.write_table(pa.Table.from_pylist(rows), path)
+    source = open_source(section(path=tmp_path))
+    for start, path in zip((0, 10, 19, 27, 34), files, strict=True):
+        assert source[start]["question"] == f"q{path.stem}"
+    assert source[0]["question"] == "q0"
+    targets = (os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))
+    assert len({target for target in targets if target.startswith(str(tmp_path))}) <= 2

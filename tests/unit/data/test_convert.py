@@ -12,12 +12,11 @@ import pytest
 
 from foveate.cli.main import main
 from foveate.data.convert import MANIFEST, Conversion, convert, ledger_path, unweighted
-from foveate.data.convert.portable import kind_of
 from foveate.data.media.blob import open_blob
 from foveate.data.media.frames import frame_list
 from foveate.data.mixture import build_mixture
 from foveate.errors import DataError, FoveateError
-from foveate.types import Conversation, Text, Video
+from foveate.types import Conversation, Text, Video, kind_of
 from tests.unit.data.build import RULES, clip, corner_picture, encoded, jsonl, m4a, noise_picture, qa_rows, section, sound
 
 TARGETS = ("parquet", "webdataset")
@@ -182,7 +181,7 @@ def test_bad_records_are_listed_and_counted(tmp_path):
     mixture = build_mixture([section(path=path)], rules=RULES)
     with pytest.raises(DataError) as caught:
         convert(mixture, Conversion(to="parquet", out=tmp_path / "out", name="train", max_bad=2), version="0")
-    assert caught.value.reason == "too_many_bad" and "a.jsonl row 1: image_missing" in str(caught.value)
+    assert caught.value.reason == "too_many_bad" and "a.jsonl row 1: image_missing" in str(caught.value) and "`--max-bad 2` allows 2" in str(caught.value)
     assert not (tmp_path / "out").exists() and len(ledger_path(tmp_path / "out").read_text().splitlines()) == 3
     _, done, again = converted(tmp_path, [section(path=path)], "parquet", max_bad="60%")
     assert done.bad == {"image_missing": 1, "image_not_image": 1, "empty_answer": 1} and (done.read, done.written) == (5, 2)

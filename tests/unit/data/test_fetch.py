@@ -102,6 +102,8 @@ def test_what_comes_must_be_a_medium_of_the_kind(here, tmp_path):
         ("https://media.example.org:8443/a.png", "media.example.org:8443 is not among"),
         ("https://user:word@media.example.org/a.png", "password"), ("https://media.example.org@elsewhere.org/a.png", "user's name"),
         ("https:///a.png", "no plain URL"), ("https://m\u00e9dia.example.org/a.png", "no plain URL"),
+        ("https://media.example.org/caf\u00e9.png", "no plain URL"), ("https://media..example.org/a.png", "no plain URL"),
+        (f"https://{'a' * 64}.example.org/a.png", "no plain URL"),
         ("https://media.example.org/a b.png", "no plain URL"), ("https://media.example.org/a\r\nX: y", "no plain URL"),
         ("https://media.example.org:0x/a.png", "no URL"), ("https://[::1/a.png", "no URL"), ("https://127.0.0.1/a.png", "not among"),
     ],
@@ -136,6 +138,8 @@ def test_redirects_are_checked_like_the_first_url(here, tmp_path):
         with pytest.raises(DataError, match=text) as caught:
             fetch(here.serve(f"/to/{number}", b"", 307, Location=target), "image")
         assert caught.value.reason == "media_url"
+    error = fails(fetch, here.serve("/odd", b"", 302, Location="//[::1/a.png"))
+    assert error.reason == "media_fetch" and "no URL" in error.problem
     error = fails(fetch, here.serve("/round", b"", 302, Location="/round"))
     assert error.reason == "media_fetch" and "more than 5 redirects" in error.problem
 

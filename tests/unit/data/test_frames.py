@@ -79,6 +79,10 @@ def fails(video: Video, rules: MediaSection = RULES) -> DataError:
     return caught.value
 
 
+def test_a_name_too_long_for_a_file(tmp_path):
+    assert fails(Video(path=tmp_path / ("x" * 300))).reason == "video_unreadable"
+
+
 def test_frames_that_can_not_be_used(folder, tmp_path):
     (folder / "frame_7.png").write_bytes(shade(7, width=9))
     error = fails(Video(path=folder))
@@ -131,7 +135,8 @@ def test_qwens_lists_of_frames(tmp_path):
     "said",
     [
         {"fps": 0}, {"fps": "2"}, {"fps": True}, {"start": -1}, {"end": None, "start": "0"}, {"num_frames": 2.5}, {"num_frames": 0},
-        {"start": 1, "video_start": 2}, {"fps": float("inf")}, {"max_pixels": 3},
+        {"start": 1, "video_start": 2}, {"fps": float("inf")}, {"max_pixels": 3}, {"fps": 10**400}, {"start": 10**400},
+        {"video": {"frames": 3}}, {"video": {"frames": "frames"}}, {"video": {"array": True}},
     ],
 )  # fmt: skip
 def test_values_that_can_not_be(tmp_path, said):

@@ -8,8 +8,8 @@ import pickle
 
 import pytest
 
-from foveate.data.sources.jsonl import open_jsonl
 from foveate.data.sources import jsonl as module
+from foveate.data.sources.jsonl import open_jsonl
 from foveate.errors import DataError
 
 
@@ -20,7 +20,7 @@ def records_of(path) -> list:
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 16, 1 << 20])
 def test_every_chunk_size_finds_the_same_lines(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(module, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\n  \t\r\n{"a": 1}\r\n\n{"a": "\xc3\xa9"}\n   \n \n{"a": 3}')
     assert records_of(path) == [{"a": 1}, {"a": "é"}, {"a": 3}]
@@ -89,7 +89,7 @@ def test_a_json_array_is_read_by_offsets_too(tmp_path):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 17, 1 << 20])
 def test_every_window_finds_the_same_elements_and_the_same_faults(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(module, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
     path = tmp_path / "a.json"
     records = [{"a": "\\ \" é ] 😀 " + "x" * 50}, {"b": [1.5e-7, -12345, None, True]}, {"c": {"d": [[], {}]}}, {"a": 12345678901234567890}]
     for indent in (None, 1):

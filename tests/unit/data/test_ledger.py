@@ -73,7 +73,8 @@ def test_all_can_be_collected_before_the_limit_is_checked():
 
 
 @pytest.mark.parametrize(
-    ("max_bad", "total", "limit"), [("1%", 1000, 10), ("1%", 99, 0), ("0.5%", 1000, 5), ("100%", 7, 7), (3, 10, 3), ("0%", 9, 0)]
+    ("max_bad", "total", "limit"), [("1%", 1000, 10), ("1%", 99, 0), ("0.5%", 1000, 5), ("100%", 7, 7), (3, 10, 3), ("0%", 9, 0),
+     ("29%", 100, 29), ("0.7%", 1000, 7)],
 )
 def test_a_share_is_of_the_records_read(max_bad, total, limit):
     assert Ledger(None, max_bad, total=total).limit() == limit == Ledger(None, max_bad).limit(total)

@@ -38,6 +38,7 @@ def test_a_part_is_spread_over_the_source_and_depends_on_the_name():
     odd = sum(row % 2 for row in rows)
     assert odd == 50  # questions that come by turns are both taken
     assert rows != sorted(weigh(1000, 0.1, "b").row(place) for place in range(100))
+    assert rows == sorted(weigh(1000, 0.1, "/moved/elsewhere/a").row(place) for place in range(100))
 
 
 @pytest.mark.parametrize(("records", "count"), [(10, 3), (10, 10), (10, 25), (1, 4)])

@@ -232,6 +232,12 @@ def test_several_parses_train_on_the_first_and_accept_all(tmp_path):
     assert conversation.messages[1].text == '{"answer": "a"}' and len(conversation.answers) == 2
 
 
+def test_a_receipt_keeps_its_digits(tmp_path):
+    rows = [MADE["cord_v2"].rows(MEDIA)[0] | {"ground_truth": '{"gt_parse": {"price": 12.50}}'}]
+    conversation = built("cord_v2", write_parquet(MADE["cord_v2"], tmp_path / "c.parquet", MEDIA, rows)).conversation(0)
+    assert conversation.messages[1].text == '{"price": 12.50}'
+
+
 @pytest.mark.parametrize("truth", ["[]", '{"meta": 1}', '{"gt_parse": null}'])
 def test_a_receipt_without_a_parse(tmp_path, truth):
     rows = [MADE["cord_v2"].rows(MEDIA)[0] | {"ground_truth": truth}]

@@ -28,7 +28,7 @@ def test_donuts_ground_truth(tmp_path):
 
 def test_any_column_of_json(tmp_path):
     _, mapped = adapt(tmp_path, {"image": "a.png", "fields": {"b": [1, None], "a": True}}, columns={"ground_truth": "fields"})
-    assert mapped.answers == ('{"b": [1], "a": true}',)  # nulls are what Arrow fills with
+    assert mapped.answers == ('{"b": [1, null], "a": true}',)
     _, text = adapt(tmp_path, {"image": "a.png", "ground_truth": '[{"x": null}]'}, prompt="Read.")
     assert text.answers == ('[{"x": null}]',) and text.messages[0].text == "Read."
 
@@ -37,10 +37,16 @@ def test_a_struct_of_parquet_loses_what_arrow_filled_in(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{"image": "a.png", "ground_truth": {"gt_parse": {"a": "1"}}}, {"image": "a.png", "ground_truth": {"gt_parse": {"b": 2.5}}}]
+    rows = [{"image": "a.png", "ground_truth": {"gt_parse": {"a": [None]}}}, {"image": "a.png", "ground_truth": {"gt_parse": {"b": 2.5}}}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     mixture = build_mixture([section(path=tmp_path / "a.parquet")])
-    assert [mixture.conversation(index).answers for index in range(2)] == [('{"a": "1"}',), ('{"b": 2.5}',)]
+    assert [mixture.conversation(index).answers for index in range(2)] == [('{"a": [null]}',), ('{"b": 2.5}',)]
+
+
+def test_json_lines_keep_their_digits_and_nulls(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"image": "a.png", "ground_truth": {"total": 4.50, "tip": null, "n": 1E2}}\n')
+    mixture = build_mixture([section(path=tmp_path / "a.jsonl")])
+    assert mixture.conversation(0).answers == ('{"total": 4.50, "tip": null, "n": 1E2}',)
 
 
 @pytest.mark.parametrize("text", ['{"a": 12.50, "b": 1E5, "c": 100000000000000000000001}', "[]", '"x"', '{"ı": {"a": null}}', "-0.0"])

@@ -89,6 +89,7 @@ def test_frames_are_confined_too(folders):
     assert only.error.reason == "media_outside"
     os.symlink(folders / "outside" / "b.png", frames / "3.png")
     assert verdict(folders, {"video": "frames"}, **root).error.reason == "media_outside"
+    assert verdict(folders, {"video": "x" * 300}, **root).error.reason == "video_unreadable"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import random
 
 import pytest
 
-from foveate.data.sources.open import open_source
 from foveate.data.sources import table as module
+from foveate.data.sources.open import open_source
 from foveate.data.sources.table import open_table
 from foveate.errors import DataError
 from tests.unit.data.build import section
@@ -41,7 +41,7 @@ CORNERS = [
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 1 << 20])
 @pytest.mark.parametrize("text", CORNERS)
 def test_every_chunk_size_reads_what_csv_reads(tmp_path, monkeypatch, text, chunk):
-    monkeypatch.setattr(module, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
     path = written(tmp_path / "a.csv", text)
     source = open_table(path, "t")
     assert [source[number] for number in range(len(source))] == by_csv(text)
@@ -51,7 +51,7 @@ def test_every_chunk_size_reads_what_csv_reads(tmp_path, monkeypatch, text, chun
 def test_random_tables_are_read_as_csv_reads_them(tmp_path, monkeypatch):
     draw = random.Random(0)
     for turn in range(300):
-        monkeypatch.setattr(module, "_CHUNK_BYTES", draw.choice([1, 3, 7, 64, 1 << 20]))
+        monkeypatch.setattr(module, "CHUNK_BYTES", draw.choice([1, 3, 7, 64, 1 << 20]))
         columns = draw.randint(1, 3)
         held = io.StringIO(newline="")
         writer = csv.writer(held, lineterminator=draw.choice(["\n", "\r\n"]), quoting=draw.choice([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))

@@ -78,6 +78,14 @@ def test_lists_and_folders_of_frames(name, tmp_path):
     assert verdicts(encoder_of(name), Video(frames=frames, num_frames=6)) == ("image_missing", "image_missing")
 
 
+@pytest.mark.parametrize("name", ["smolvlm", "llava_onevision", "internvl", "qwen2_5_vl"])
+def test_clips_of_several_lengths_in_one_conversation(name):
+    film = clip(8).data
+    for counts in ((7, 2), (2, 7, 2), (3, 3)):
+        by_header, by_pixels = verdicts(encoder_of(name), *(Video(data=film, num_frames=count) for count in counts))
+        assert by_header == by_pixels, counts
+
+
 def test_a_clip_costs_what_its_frames_cost():
     several = encoder_of("qwen2_5_vl")
     few, many = (verdicts(several, Video(data=clip(8).data, num_frames=count))[0] for count in (2, 8))

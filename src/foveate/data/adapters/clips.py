@@ -1,8 +1,8 @@
-"""What a record may say of a clip beside where it is: the stretch, the frames to take; and clips written as lists of frames."""
+"""What a record may say of a clip or an image beside where it is: the stretch, the frames to take, the most pixels."""
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -42,6 +42,6 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any, field: str) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return False
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -sys.float_info.max <= value <= sys.float_info.max:
+        return False  # NaN, too, and whole numbers that no float holds
     return value >= 0 if field in _MAY_BE_ZERO else value > 0

@@ -11,6 +11,7 @@ from typing import Any
 from foveate.config.roles import ROLES
 from foveate.config.suggest import listed, nearest
 from foveate.data.adapters.parts import media_list
+from foveate.data.adapters.tags import plural
 from foveate.errors import DataError
 from foveate.types import MediaKind, Part, Row
 
@@ -30,6 +31,7 @@ class Columns:
     root: Path | None
     late: tuple[str, ...] = ()
     seen: frozenset[str] = frozenset()
+    usual: frozenset[str] = frozenset()  # roles whose column was found by its name, not given in the recipe
 
     def get(self, row: Row, role: str) -> Any:
         """The row's value in a role; None when the role has no column, or the row no value."""
@@ -61,8 +63,23 @@ class Columns:
 
     def media(self, row: Row) -> dict[MediaKind, list[Part]]:
         """The media of the row's own columns, by kind; kinds without a column are left out."""
-        kinds = (kind for kind in MEDIA_ROLES if self._column(row, kind) is not None)
-        return {kind: media_list(kind, self.get(row, kind), self.root) for kind in kinds}
+        found: dict[MediaKind, list[Part]] = {}
+        for kind in MEDIA_ROLES:
+            column = self._column(row, kind)
+            if column is not None:
+                found[kind] = media_list(kind, row.get(column), self.root)
+                if not found[kind] and kind in self.usual:
+                    self._refuse_other(row, kind, column)
+        return found
+
+    def _refuse_other(self, row: Row, kind: MediaKind, column: str) -> None:
+        """DataError when the medium that the row lacks may stand in another column, as where `image` and `images` are mixed."""
+        for other, value in row.items():
+            if other not in self.named.values() and other.lower() in ROLES[kind] and not (value is None or value == "" or value == []):
+                raise DataError(
+                    f"{column!r} holds no {kind}, but {other!r} does", reason="ambiguous_format",
+                    fix=f"write all {plural(kind)} into one column, or choose with `columns: {{{kind}: {column}}}`",
+                )  # fmt: skip
 
     def described(self, roles: Iterable[str]) -> str:
         """`question, answer and image` as the columns are called, for the log."""

@@ -17,7 +17,7 @@ from foveate.data.adapters.sharegpt import ShareGptAdapter
 from foveate.data.adapters.simple import PROMPTS, AsrAdapter, CaptionAdapter, QaAdapter
 from foveate.data.adapters.turns import MESSAGES, SHAREGPT
 from foveate.data.boxes import BoxCorners, BoxWriter
-from foveate.data.classes import class_names
+from foveate.data.classes import class_names, fills_nulls
 from foveate.data.media.place import Settler
 from foveate.errors import DataError
 from foveate.types import Adapter
@@ -60,9 +60,12 @@ def build_adapter(
         root=chosen.root,
         late=tuple(role for role in FORMATS[form][1] if role not in chosen.named),
         seen=frozenset(columns),
+        usual=frozenset(roles) - section.columns.keys(),
     )
     if form == "detection":
         return _detection(used, section, source, peek, rules, settler)
+    if form == "ocr":
+        return ocr.OcrAdapter(columns=used, prompt=section.prompt or ocr.PROMPT, filled=fills_nulls(source)), ""
     adapter = _plain(form, used, section, columns)
     if form not in _TALK:
         return adapter, ""
@@ -81,8 +84,6 @@ def _plain(form: str, used: Columns, section: SourceSection, columns: Sequence[s
     if form == "multiple_choice":
         lettered = () if used.named.get("choices") in columns else _choice_columns(section, columns)
         return choice.ChoiceAdapter(columns=used, prompt=prompt or choice.PROMPT, lettered=lettered)
-    if form == "ocr":
-        return ocr.OcrAdapter(columns=used, prompt=prompt or ocr.PROMPT)
     if form == "caption":
         return CaptionAdapter(columns=used, prompt=prompt or PROMPTS["caption" if "image" in used.named else "caption_video"])
     return AsrAdapter(columns=used, prompt=prompt or PROMPTS["asr"])

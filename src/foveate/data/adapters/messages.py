@@ -146,7 +146,7 @@ def _part(item: Any, pool: MediaPool, root: Path | None) -> Part:
     _check_part_keys(item, named, kind)
     if kind == "text":
         return Text(text=text_value(item.get("text", ""), "a text part"))
-    keys = [key for key in (named, kind, f"{kind}_url", *_PAYLOADS) if key in item]
+    keys = [key for key in dict.fromkeys((named, kind, f"{kind}_url", *_PAYLOADS)) if key in item]
     if not keys:
         medium = pool.take(kind)
         if medium is None:
@@ -154,6 +154,8 @@ def _part(item: Any, pool: MediaPool, root: Path | None) -> Part:
                 f"an {kind} part without its {kind}" if kind[0] in "ai" else f"a {kind} part without its {kind}",
                 reason="placeholder_mismatch", fix=f'give it here, {{"type": "{kind}", "{kind}": ...}}, or in a column `{kind}s`',
             )  # fmt: skip
+    elif len(keys) > 1:
+        raise DataError(f"a {named} part gives its {kind} more than once: {listed(keys)}", reason="wrong_type", fix="keep the right one")
     else:
         medium = media_part(kind, _payload(item[keys[0]], keys[0]), root)
     return with_limits(medium, item)
@@ -164,13 +166,13 @@ def _payload(value: Any, key: str) -> Any:
 
 
 def _check_part_keys(item: Mapping[str, Any], named: str, kind: str) -> None:
-    known = _PART_KEYS | {named, kind, f"{kind}_url"} | (set() if kind == "text" else set(_PAYLOADS))
+    known = _PART_KEYS | {named, kind} | (set() if kind == "text" else {f"{kind}_url", *_PAYLOADS})
     known |= set(VIDEO_KEYS) if kind == "video" else set()
     for key in item:
         if key not in known:
             near = nearest(str(key), known)
             raise DataError(
-                f"a {named} part has the unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""),
+                f"a part of type {named!r} has the unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""),
                 reason="unknown_field", fix=f"it may have {listed(sorted(known))}",
             )  # fmt: skip
 

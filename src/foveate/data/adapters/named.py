@@ -5,10 +5,9 @@ from __future__ import annotations
 from foveate.config.suggest import nearest
 from foveate.data.adapters.sets import captions, chat, choice, documents, speech, vqa
 from foveate.data.adapters.sets.base import NamedSet
-from foveate.data.adapters.sets.documents import CordAdapter
 from foveate.errors import DataError
 
-__all__ = ["NAMED", "CordAdapter", "NamedSet", "named_set"]
+__all__ = ["NAMED", "NamedSet", "named_set"]
 
 NAMED: dict[str, NamedSet] = {**vqa.SETS, **choice.SETS, **captions.SETS, **documents.SETS, **speech.SETS, **chat.SETS}
 

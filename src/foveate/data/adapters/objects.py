@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from foveate.data.adapters.columns import Columns
 from foveate.data.adapters.parts import strip_nulls
 from foveate.data.boxes import BoxCorners, is_finite
+from foveate.data.json_text import read_json
 from foveate.errors import DataError
 from foveate.types import Row
 
@@ -124,7 +124,7 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:
-        return json.loads(value)
+        return read_json(value)
     except (ValueError, RecursionError) as error:
         raise DataError(f"the objects are no JSON: {error}", reason="bad_json", fix="mend or remove the record") from None
 

@@ -38,8 +38,8 @@ def strip_nulls(value: Any) -> Any:
 def media_part(kind: MediaKind, value: Any, root: Path | None) -> Image | Audio | Video:
     """A lazy reference from a path, URL, data URI, base64 text, bytes, `{bytes, path}`, picture object, array or list of frames.
 
-    Relative paths are taken from `root`. Nothing is opened: whether a file exists is seen by data/media.py, whether a URL may be
-    fetched by data/place.py.
+    Relative paths are taken from `root`. Nothing is opened: whether a file exists is seen by data/media, whether a URL may be
+    fetched by data/media/place.py.
     """
     make = KINDS[kind]
     if isinstance(value, (Image, Audio, Video)):
@@ -174,14 +174,20 @@ def _data_uri(text: str, kind: MediaKind) -> bytes:
 
 
 def _file_url(text: str, kind: MediaKind) -> Path:
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+    try:
+        parts = urlsplit(text)
+        host, path = parts.netloc, unquote(parts.path)
+    except ValueError:  # brackets around what is no address
+        host = path = ""
+    if host not in ("", "localhost") or not path.startswith("/") or "\0" in path:
         raise DataError(f"the {kind}'s URL {text[:80]!r} names no local file", reason="media_path", fix="write file:///absolute/path")
-    return Path(unquote(parts.path))
+    return Path(path)
 
 
 def _from_frames(frames: Any, root: Path | None) -> Video:
     """A clip of pictures, each spelled as an image may be."""
+    if not isinstance(frames, (list, tuple, np.ndarray)):
+        raise DataError(f"the video's frames are a {type(frames).__name__}", reason="wrong_type", fix="give a list of images")
     parts = tuple(media_part("image", frame, root) for frame in frames)
     if not parts:
         raise DataError("the video is an empty list of frames", reason="video_missing", fix="give its frames, or remove the record")

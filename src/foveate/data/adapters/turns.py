@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from foveate.config.suggest import listed, nearest
 from foveate.data.adapters.parts import strip_nulls, text_value
 from foveate.data.adapters.tags import MediaPool
+from foveate.data.json_text import read_json
 from foveate.errors import DataError
 from foveate.types import Conversation, Message, Role, Text
 
@@ -94,7 +94,7 @@ def listed_value(value: Any, what: str) -> list[Any]:
     """A list without nulls; where cells can be text only (CSV), its JSON. DataError `wrong_type`."""
     if isinstance(value, str) and value.lstrip()[:1] == "[":
         try:
-            value = json.loads(value)
+            value = read_json(value)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{what} are text, and no JSON: {error}", reason="bad_json", fix="write a list") from None
     found = strip_nulls(value)

@@ -24,11 +24,9 @@ from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture, build_mixture
 from foveate.data.scan import quarantined, scan
 from foveate.errors import DataError, FoveateError
-from foveate.events import Quarantined
 
 MANIFEST = "foveate_convert.json"
 _DIGEST_BYTES = 32
-_NAMED = 5  # bad records named in the error
 Progress = Callable[[str, int, int], object]  # what is done, records done, records in all
 
 
@@ -71,7 +69,7 @@ def convert(mixture: Mixture, asked: Conversion, *, version: str, progress: Prog
     _check_places(mixture, asked.out)
     with staged(asked.out, overwrite=asked.overwrite, mark=MANIFEST) as stage:
         ledger_path(asked.out).unlink(missing_ok=True)
-        ledger = Ledger(ledger_path(asked.out), asked.max_bad, total=mixture.records)
+        ledger = Ledger(ledger_path(asked.out), asked.max_bad, total=mixture.records, setting="--max-bad")
         shards = Shards(folder=stage, name=asked.name, to=asked.to, max_bytes=asked.max_bytes, max_records=asked.max_records)
         try:
             digests = _write(mixture, shards, ledger, asked.name, progress)
@@ -103,37 +101,21 @@ def _write(mixture: Mixture, shards: Shards, ledger: Ledger, split: str, progres
     """Write all records that can be used; returns their digests, one behind the other."""
     digests = bytearray()
 
-    def bad(line: Quarantined) -> None:
-        ledger.add(line, check=False)
-        _check_bad(ledger)
-
     def done(count: int, total: int) -> None:
         if progress is not None:
             progress("writing", count, total)
 
-    for verdict in scan(mixture, level="headers", rules=mixture.rules, split=split, on_bad=bad, progress=done):
+    for verdict in scan(mixture, level="headers", rules=mixture.rules, split=split, on_bad=ledger.add, progress=done):
         if verdict.conversation is None:
             continue
         try:
             record = portable(verdict.conversation, rules=mixture.rules)
             shards.add(record)
         except DataError as error:
-            bad(quarantined(error, verdict.origin, split))
+            ledger.add(quarantined(error, verdict.origin, split))
             continue
         digests += digest(record)
     return digests
-
-
-def _check_bad(ledger: Ledger) -> None:
-    limit = ledger.limit()
-    if len(ledger) <= limit:
-        return
-    lines = [f"  {item.origin}: {item.reason}: {item.problem}" + (f"; {item.fix}" if item.fix else "") for item in list(ledger)[:_NAMED]]
-    raise DataError(
-        f"{len(ledger):,} bad record{'s' if len(ledger) > 1 else ''}, and --max-bad allows {limit:,}; "
-        "mend them, or raise it; nothing is written:\n" + "\n".join(lines),
-        reason="too_many_bad",
-    )
 
 
 def _verify(folder: Path, digests: bytes | bytearray, rules: MediaSection, progress: Progress | None) -> None:

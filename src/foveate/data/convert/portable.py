@@ -15,7 +15,7 @@ from foveate.data.media.blob import open_blob
 from foveate.data.media.frames import frame_list
 from foveate.data.media.sniff import SUFFIXES, sniff
 from foveate.errors import DataError
-from foveate.types import Audio, Conversation, Image, Media, MediaKind, Text, Video
+from foveate.types import Audio, Conversation, Image, MediaKind, Text, Video, kind_of
 
 TEXTS = ("text", "literal")  # types of the parts that are no media
 
@@ -97,11 +97,6 @@ def options(part: Image | Audio | Video) -> dict[str, Any]:
     # Parquet has floats in these columns, and 2 and 2.0 must give one hash.
     found: dict[str, Any] = {key: float(value) for key, value in numbers.items() if value is not None}
     return found if part.num_frames is None else {"num_frames": part.num_frames, **found}
-
-
-def kind_of(part: Media) -> MediaKind:
-    """`image`, `audio` or `video`."""
-    return "image" if isinstance(part, Image) else "audio" if isinstance(part, Audio) else "video"
 
 
 def _read(part: Image | Audio | Video, rules: MediaSection) -> Medium:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from foveate.data.files import sync_folder
 from foveate.errors import FoveateError
 
 # What a disk may say at any write; other OSErrors are bugs.
@@ -86,12 +87,10 @@ def _alone(stage: Path) -> Iterator[None]:
 
 
 def _flush(stage: Path) -> None:
-    for path in (*stage.iterdir(), stage):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    for path in stage.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(stage)
 
 
 def _take_place(stage: Path, out: Path) -> None:
@@ -106,8 +105,4 @@ def _take_place(stage: Path, out: Path) -> None:
             old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    handle = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(out.parent)

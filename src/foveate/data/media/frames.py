@@ -24,7 +24,7 @@ def frame_list(video: Video) -> tuple[Image, ...] | None:
     """The pictures of a list or a folder, in order; None for a clip in one file. DataError `video_no_frames`, `video_unreadable`."""
     if video.frames:
         return video.frames
-    if video.path is None or not video.path.is_dir():
+    if video.path is None or not os.path.isdir(video.path):  # of a path that can't be one, `Path.is_dir` raises
         return None
     return tuple(Image(path=video.path / name) for name in folder_names(video.path, video))
 

@@ -85,7 +85,7 @@ class Web:
             raise _refused(url, f"it is no URL: {error}", "mend it") from None
         if parts.scheme.lower() != "https":
             raise _refused(url, f"it is fetched over {parts.scheme}://, and only https is", "give its https address, or download it")
-        if not host or not host.isascii() or any(mark <= " " for mark in url):
+        if not url.isascii() or any(mark <= " " for mark in url) or not all(0 < len(label) < 64 for label in host.split(".")):
             raise _refused(url, "it is no plain URL", "write it in ASCII: xn--... for the host, %XX elsewhere")
         if parts.username is not None or parts.password is not None:
             raise _refused(url, "it holds a password or a user's name", "remove it: data files are no place for secrets")
@@ -118,7 +118,7 @@ class Web:
             target = self.target(url)
             with self._response(target, deadline) as response:
                 if response.status in _REDIRECTS and "location" in response.headers:
-                    url = urljoin(url, response.headers["location"])
+                    url = _joined(url, response.headers["location"])
                     continue
                 if response.status in _PASSING:
                     raise _Passing(f"the server says {response.status}")
@@ -204,6 +204,13 @@ def _cut_off(connection: HTTPSConnection, sockets: list[socket.socket]) -> None:
             socket.socket.shutdown(held, socket.SHUT_RDWR)
         except OSError:  # closed already
             return
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise _failed(url, f"it leads to what is no URL: {error}") from None
 
 
 def _told(error: Exception) -> str:

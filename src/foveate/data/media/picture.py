@@ -1,4 +1,4 @@
-"""Images: any usual format to RGB, upright, by the rules that data/media.py states. Sizes come from headers and are capped first."""
+"""Images: any usual format to RGB, upright, by the rules that the package states. Sizes come from headers and are capped first."""
 
 from __future__ import annotations
 
@@ -150,7 +150,9 @@ def _opened(image: Image, rules: MediaSection):
         except Pillow.DecompressionBombError as error:
             raise _too_large(image, str(error)) from None
         except _DAMAGE as error:
-            text = str(error) or type(error).__name__
+            # Pillow names the open file there, and its place in memory.
+            unknown = isinstance(error, Pillow.UnidentifiedImageError)
+            text = "its header can't be read" if unknown else str(error) or type(error).__name__
             cut = "truncated" in text.lower() or isinstance(error, EOFError) or "unexpected end" in text.lower()
             raise DataError(
                 f"a damaged {kind}: {text}", reason="image_truncated" if cut else "image_corrupt", where=image.name,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from foveate.data.media.fetch import Fetcher
 from foveate.data.media.https import PORT
 from foveate.errors import DataError
-from foveate.types import Audio, Conversation, Image, Media, MediaKind, Part, Text, Video
+from foveate.types import Conversation, Media, Part, Text, Video, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class Settler:
                 raise _not_fetched(part.url)
             return replace(part, path=self.fetcher(part.url, kind_of(part)), url=None)
         if part.path is not None and self.root is not None:
-            self._check_inside(part.path, part)
-            if isinstance(part, Video) and part.path.is_dir():
+            self._check_inside(part.path)
+            if isinstance(part, Video) and os.path.isdir(part.path):
                 self._check_folder(part)
         return part
 
-    def _check_inside(self, path: Path, media: Media) -> None:
+    def _check_inside(self, path: Path) -> None:
         target = _resolved(str(path))
         if target == self.root or target.startswith(self.root.rstrip(os.sep) + os.sep):
             return
@@ -56,20 +56,18 @@ class Settler:
 
     def _check_folder(self, video: Video) -> None:
         """A link in a folder of frames may lead outside, too."""
-        with os.scandir(video.path) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    self._check_inside(Path(entry.path), video)
+        try:
+            with os.scandir(video.path) as entries:
+                links = [entry.path for entry in entries if entry.is_symlink()]
+        except OSError:  # said when the frames are looked for
+            return
+        for link in links:
+            self._check_inside(Path(link))
 
 
 def open_settler(media_root: str | None, fetcher: Fetcher | None) -> Settler:
     """For one source; `media_root` as in the recipe."""
     return Settler(root=None if media_root is None else os.path.realpath(media_root), fetcher=fetcher)
-
-
-def kind_of(part: Media) -> MediaKind:
-    """image, audio or video."""
-    return "image" if isinstance(part, Image) else "audio" if isinstance(part, Audio) else "video"
 
 
 def _is_settled(medium: Media) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CACHE_BYTES = 256 << 20  # decoded groups kept per process
+_MOST_OPEN = 128  # files at a time and process, of the thousand or so that a system allows for everything
 _LARGE_BYTES = 64 << 20  # a group that takes a twentieth of a second or so to decode
 
 
@@ -111,7 +112,7 @@ class _Cache:
 
     def _clear(self) -> None:
         self._process = os.getpid()
-        self._open: dict[Path, GroupFile] = {}
+        self._open: OrderedDict[Path, GroupFile] = OrderedDict()
         self._groups: OrderedDict[tuple[Path, int], pa.Table | pa.RecordBatch] = OrderedDict()
 
     def __getstate__(self) -> dict:
@@ -126,6 +127,9 @@ class _Cache:
             self._clear()  # a forked child shares no file handle with its parent
         if path not in self._open:
             self._open[path] = self._opener(path)
+            if len(self._open) > _MOST_OPEN:  # its groups that are kept hold their own bytes
+                self._open.popitem(last=False)
+        self._open.move_to_end(path)
         return self._open[path]
 
     def group(self, path: Path, group: int) -> pa.Table | pa.RecordBatch:
@@ -153,6 +157,10 @@ def open_grouped(
         check_readable(path)
         stamps.append(stamp_at(path))
         file = opener(path)
+        twice = [column for column, count in Counter(file.columns).items() if count > 1]
+        if twice:  # a row has room for one of the two values
+            error = apart(f"it has the column {listed(map(repr, twice))} twice", path)
+            raise DataError(error.problem, reason=error.reason, where=error.where, fix="give each column its own name")
         if number and set(file.columns) != set(columns):
             raise apart(f"its columns ({listed(file.columns)}) are not those of {files[0].name} ({listed(columns)})", path)
         columns = columns or file.columns

@@ -15,14 +15,14 @@ from typing import BinaryIO
 import numpy as np
 
 from foveate.data.files import check_readable, fingerprint_file
+from foveate.data.json_text import read_json
+from foveate.data.sources.source import first_columns
 from foveate.data.sources.spans import CHUNK_BYTES, Spans, as_offsets, stamp_of, text_begins
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
-_CHUNK_BYTES = CHUNK_BYTES
 _BLANK = np.zeros(256, dtype=bool)
 _BLANK[[9, 10, 13, 32]] = True  # tab, line feed, carriage return, space
-_PEEK = 64  # records read to learn the columns
 _LONGEST_TOKEN = 16  # characters that a window's end can cut: `-Infinity`, `\\ud83d\\ude00`
 
 
@@ -31,7 +31,7 @@ class JsonlSource:
 
     def __init__(self, *, name: str, spans: Spans) -> None:
         self.name, self.root, self._spans = name, spans.shown.parent, spans
-        self.columns = self._peek_columns()
+        self.columns = first_columns(len(self), self.__getitem__)
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -40,13 +40,13 @@ class JsonlSource:
         """The record's object. DataError `bad_json`, `bad_utf8` or `bad_record` when it is none."""
         spans, text = self._spans, self._spans.text(index)
         try:
-            record = json.loads(text)
+            record = read_json(text)
         except json.JSONDecodeError as error:
             line = spans.line(spans.start(index)) + error.lineno - 1
             raise DataError(
                 f"not JSON: {error.msg}", reason="bad_json", where=f"{spans.shown}:{line}:{error.colno}", fix="mend or remove this line"
             ) from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
+        except (ValueError, RecursionError) as error:  # a key twice, a number of thousands of digits, or nesting without end
             raise DataError(
                 f"not JSON that can be read: {error}",
                 reason="bad_json",
@@ -74,19 +74,10 @@ class JsonlSource:
         """All records in order, one after the other from one open file; {} for each that can't be read."""
         for raw in self._spans.scan():
             try:
-                record = json.loads(raw)
+                record = read_json(raw)
             except (ValueError, RecursionError):  # told when the record is read for use
                 record = {}
             yield record if isinstance(record, dict) else {}
-
-    def _peek_columns(self) -> tuple[str, ...]:
-        names: dict[str, None] = {}
-        for index in range(min(len(self), _PEEK)):
-            try:
-                names.update(dict.fromkeys(self[index]))
-            except DataError:  # said when the record is read for use
-                continue
-        return tuple(names)
 
 
 def open_jsonl(path: Path, name: str, *, shown: Path | None = None) -> JsonlSource:
@@ -127,7 +118,7 @@ def _index_lines(file: BinaryIO, first: int) -> tuple[np.ndarray, np.ndarray]:
     starts: list[np.ndarray] = []
     ends: list[np.ndarray] = []
     offset, line_start, line_blank = first, first, True  # the unfinished line: where it began, and whether it is blank so far
-    while block := file.read(_CHUNK_BYTES):
+    while block := file.read(CHUNK_BYTES):
         data = np.frombuffer(block, dtype=np.uint8)
         breaks = np.flatnonzero(data == 10)
         begins = np.concatenate([[0], breaks + 1])
@@ -165,7 +156,7 @@ class _Window:
         done, self.text = self.text[: self.at], self.text[self.at :]
         self.base, self.at = self.base + len(done), 0
         self.lines, self.column = self.place(done)
-        block = self._file.read(max(_CHUNK_BYTES, len(self.text)))
+        block = self._file.read(max(CHUNK_BYTES, len(self.text)))
         self.text, self.more = self.text + block.decode("latin-1"), bool(block)
         return self.more
 

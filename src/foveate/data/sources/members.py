@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.config.roles import ROLES
+from foveate.data.json_text import read_json
 from foveate.data.media.sniff import CLIPS, IMAGES, SOUNDS, SUFFIXES
 from foveate.errors import DataError
 from foveate.types import MediaKind
@@ -169,12 +170,12 @@ class _Places:
 def _json(member: Member) -> Any:
     text = _text(member)
     try:
-        return json.loads(text)
+        return read_json(text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"not JSON: {error.msg}", reason="bad_json", where=f"{member.last}:{error.lineno}:{error.colno}", fix="mend the member"
         ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting without end
+    except (ValueError, RecursionError) as error:  # a key twice, a number of thousands of digits, or nesting without end
         raise DataError(f"not JSON that can be read: {error}", reason="bad_json", where=member.last, fix="mend the member") from None
 
 

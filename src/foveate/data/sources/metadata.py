@@ -17,7 +17,8 @@ from foveate.config.suggest import listed
 from foveate.data.files import combine
 from foveate.data.sources.members import media_kind
 from foveate.data.sources.records import open_files
-from foveate.data.sources.views import Picked, Scanned, join, notes_of
+from foveate.data.sources.source import first_columns
+from foveate.data.sources.views import Picked, join, notes_of, rows_of
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from foveate.data.sources.source import Source
 
 NAMES = {"metadata.jsonl": "JSON", "metadata.csv": "CSV", "metadata.tsv": "CSV", "metadata.parquet": "Parquet"}
-_PEEK = 64  # records read to learn the columns
 _LONGEST_PATH = 4096
 _PLURAL = {"image": "images", "audio": "audios", "video": "videos"}
 
@@ -37,7 +37,8 @@ class MetadataSource:
         """`folder`: of the metadata file, relative to `root`, "" for the root itself."""
         self.name, self.root, self.notes = source.name, root, notes_of(source)
         self._source, self._folder = source, folder
-        self.columns = self._peek_columns()
+        known = (column for column in source.columns if not is_file_column(column))
+        self.columns = tuple(dict.fromkeys((*known, *first_columns(len(self), self.__getitem__))))
 
     def __len__(self) -> int:
         return len(self._source)
@@ -56,8 +57,7 @@ class MetadataSource:
 
     def scan(self) -> Iterator[Row]:
         """All rows in order; {} for each that can't be read."""
-        rows = self._source.scan() if isinstance(self._source, Scanned) else iter(self._source)
-        for row in rows:
+        for row in rows_of(self._source):
             try:
                 yield self._renamed(row)
             except DataError:
@@ -90,15 +90,6 @@ class MetadataSource:
             raise DataError(f"{column} is a {type(value).__name__}, not text", reason="wrong_type", fix="write the file's path as text")
         return posixpath.join(self._folder, value.strip())
 
-    def _peek_columns(self) -> tuple[str, ...]:
-        names = {column: None for column in self._source.columns if not is_file_column(column)}
-        for index in range(min(len(self), _PEEK)):
-            try:
-                names.update(dict.fromkeys(self[index]))
-            except DataError:  # said when the record is read for use
-                continue
-        return tuple(names)
-
 
 def is_file_column(column: str) -> bool:
     """Whether a column holds the path of a file beside the metadata, or a list of them."""
@@ -122,7 +113,7 @@ def open_metadata(folder: Path, name: str, found: Sequence[str]) -> Source:
 
 def unnamed(source: Source, media: Sequence[str]) -> tuple[str, ...]:
     """A note on the media that no row names; nothing when there are none. Each row is looked at once."""
-    paths = (posixpath.normpath(text) for row in _rows(source) for text in _texts(row))
+    paths = (posixpath.normpath(text) for row in rows_of(source) for text in _texts(row))
     named = np.unique(np.fromiter(map(hash, paths), dtype=np.int64))  # 8 bytes a path, and not the paths themselves
     lacking = [path for path in media if not _holds(named, hash(path))]
     if not lacking:
@@ -132,7 +123,7 @@ def unnamed(source: Source, media: Sequence[str]) -> tuple[str, ...]:
 
 def of_split(source: Source, folder: str, splits: Sequence[str]) -> Source:
     """The rows whose files lie in a split's folder; `splits` are the folders that hold one."""
-    places = np.fromiter((_number(_first_folder(row), splits) for row in _rows(source)), dtype=np.int16)
+    places = np.fromiter((_number(_first_folder(row), splits) for row in rows_of(source)), dtype=np.int16)
     outside = int((places < 0).sum())
     notes = (f"{outside:,} rows name no file in the folder of a split and are not used",) if outside else ()
     return Picked(source=source, rows=np.flatnonzero(places == splits.index(folder)), notes=notes)
@@ -140,16 +131,12 @@ def of_split(source: Source, folder: str, splits: Sequence[str]) -> Source:
 
 def splits_of(source: Source, splits: Sequence[str]) -> list[str]:
     """Those folders of `splits` in which rows' files lie."""
-    found = {_first_folder(row) for row in _rows(source)}
+    found = {_first_folder(row) for row in rows_of(source)}
     return [split for split in splits if split in found]
 
 
 def _number(folder: str, splits: Sequence[str]) -> int:
     return splits.index(folder) if folder in splits else -1
-
-
-def _rows(source: Source) -> Iterator[Row]:
-    return source.scan() if isinstance(source, Scanned) else (source[index] for index in range(len(source)))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from foveate.data.files import combine, fingerprint_file, near_path
 from foveate.data.sources.members import Member, media_kind, row_of
+from foveate.data.sources.source import first_columns
 from foveate.data.sources.tar import NO_FILE, OK, SCATTERED, TWICE, TarIndex, index_shards
 from foveate.data.sources.unpack import unpacked
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 Shape = Callable[[str, Sequence[Member]], dict[str, Any]]
-_PEEK = 64  # samples read to learn the columns
 _MOST = 100_000  # files that a pattern may name
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
@@ -46,7 +48,7 @@ class TarSource:
         """`shape`: key and members -> row; `identity`: what it does, for the fingerprint."""
         self.name, self.shards, self.root = name, tuple(shards), root
         self._index, self._shape, self._identity = index, shape, identity
-        self.columns = self._peek_columns()
+        self.columns = first_columns(len(self), partial(self._row, media=False))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -56,10 +58,6 @@ class TarSource:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self._row(index, media=True)
-
-    def key(self, index: int) -> str:
-        """The sample's key."""
-        return self._index.key(index)
 
     def origin(self, index: int) -> Origin:
         """Names the sample by its shard and its 0-based number among all samples of the source."""
@@ -104,15 +102,6 @@ class TarSource:
                 f"cannot be read any more: {error.strerror or error}", reason="source_unreadable", fix="restore the shard"
             ) from None
         return members
-
-    def _peek_columns(self) -> tuple[str, ...]:
-        names: dict[str, None] = {}
-        for index in range(min(len(self), _PEEK)):
-            try:
-                names.update(dict.fromkeys(self._row(index, media=False)))
-            except DataError:  # said when the record is read for use
-                continue
-        return tuple(names)
 
 
 _FAULTS = {
@@ -186,7 +175,7 @@ def expand(pattern: str) -> list[Path]:
             raise DataError(what, reason="source_missing", where=pattern, fix=near_path(Path(name)) or "check the pattern")
         found += files
     if len(set(found)) < len(found):
-        twice = next(path for at, path in enumerate(found) if path in found[:at])
+        twice = Counter(found).most_common(1)[0][0]
         raise DataError(f"the pattern names {twice.name} twice", reason="source_missing", where=pattern, fix="name each file once")
     return found
 

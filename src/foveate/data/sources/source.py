@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from foveate.errors import DataError
 from foveate.types import Origin, Row
+
+_PEEK = 64  # records read to learn the columns
 
 
 class Source(Protocol):
@@ -28,3 +32,14 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Content hash: cheap, the same on every machine that holds the same data."""
         ...
+
+
+def first_columns(count: int, row: Callable[[int], Row]) -> tuple[str, ...]:
+    """The columns of the first of `count` records, in the order of meeting them; `row` reads one, and may raise DataError."""
+    names: dict[str, None] = {}
+    for index in range(min(count, _PEEK)):
+        try:
+            names.update(dict.fromkeys(row(index)))
+        except DataError:  # said when the record is read for use
+            continue
+    return tuple(names)

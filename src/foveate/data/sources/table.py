@@ -22,7 +22,6 @@ from foveate.data.sources.spans import CHUNK_BYTES, Spans, as_offsets, stamp_of,
 from foveate.errors import DataError
 from foveate.types import Origin, Row
 
-_CHUNK_BYTES = CHUNK_BYTES
 _LONGEST_CELL = 1 << 30  # bytes
 _HEAD_BYTES = 1 << 20
 _Index = tuple[np.ndarray, np.ndarray, bool]  # where records begin and end [records], and whether the last one's quote is never closed
@@ -136,7 +135,7 @@ def _index_by_quotes(file: BinaryIO, first: int, mark: str) -> _Index | None:
     edge[[ord(mark), _LF, _CR, _QUOTE]] = True
     ends: list[np.ndarray] = []
     offset, quotes, before = first, 0, _LF  # `quotes`: 1 inside a quoted cell; `before`: the byte before the chunk
-    while block := file.read(_CHUNK_BYTES):
+    while block := file.read(CHUNK_BYTES):
         data = np.frombuffer(block, dtype=np.uint8)
         places = np.flatnonzero(data == _QUOTE)
         # A quote opens a cell if an even number of them precede it; what stands before it must then be a cell's edge.

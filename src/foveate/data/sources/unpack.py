@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from foveate.data.files import cache_folder, check_readable, fingerprint_file, needs_package
+from foveate.data.files import cache_folder, check_readable, fingerprint_file, needs_package, sync_folder
 from foveate.errors import DataError
 
 PACKED = (".gz", ".zst")
@@ -78,7 +78,7 @@ def _unpack(path: Path, copy: Path, *, clean: bool) -> None:
             raise DataError("the file unpacks to nothing", reason="source_empty", where=str(path), fix="write it again, or leave it out")
         os.replace(stage, copy)
         stage = None
-        _sync(copy.parent)
+        sync_folder(copy.parent)
     except OSError as error:
         raise _unwritten(copy, error, f" of {path}: {written:,} bytes written") from None
     finally:
@@ -159,12 +159,3 @@ def _unwritten(copy: Path, error: OSError, what: str = "") -> DataError:
         f"the unpacked copy{what} can't be written: {error.strerror or error}",
         reason="cache_unwritable", where=str(copy), fix="set FOVEATE_CACHE to a folder that can be written",
     )  # fmt: skip
-
-
-def _sync(folder: Path) -> None:
-    """A new name is on disk only once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

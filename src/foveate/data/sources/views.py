@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from foveate.data.files import combine
+from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ class Scanned(Protocol):
     def scan(self) -> Iterator[Row]:
         """All rows in order; {} for each that can't be read."""
         ...
+
+
+def rows_of(source: Source) -> Iterator[Row]:
+    """All rows in order, the quick way where the source has one; {} for each that can't be read."""
+    if isinstance(source, Scanned):
+        yield from source.scan()
+        return
+    for index in range(len(source)):
+        try:
+            yield source[index]
+        except DataError:  # told when the record is read for use
+            yield {}
 
 
 def notes_of(source: Source) -> tuple[str, ...]:
@@ -69,8 +82,9 @@ class Window:
         return self._source.origin(self._at(index))
 
     def fingerprint(self) -> str:
-        """Of the whole source and the bounds."""
-        return combine([self._source.fingerprint(), f"{self._start}:{self._stop}"])
+        """Of the whole source and the bounds; the source's own where nothing is left out, so that a note changes nothing."""
+        whole = self._source.fingerprint()
+        return whole if len(self) == len(self._source) else combine([whole, f"{self._start}:{self._stop}"])
 
     def _at(self, index: int) -> int:
         if not 0 <= index < len(self):
@@ -140,7 +154,7 @@ class Joined:
     def scan(self) -> Iterator[Row]:
         """All records in order; {} for each that can't be read."""
         for source in self._sources:
-            yield from source.scan() if isinstance(source, Scanned) else (source[row] for row in range(len(source)))
+            yield from rows_of(source)
 
     def _at(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):

@@ -10,7 +10,6 @@ _PREPARED = "nothing is prepared ahead: records are encoded while training"
 _LAUNCH = "concerns how processes are started and talk to each other"
 _KERNELS = "a choice of kernels; results do not depend on it"
 _VIDEO = "how a clip is sampled stands in the records: `fps` or `num_frames` of a video part"
-_METHOD = "there is no such method"
 _TOKENS = "the checkpoint's tokenizer is taken as it is"
 
 ROWS: tuple[Row, ...] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from foveate.data.adapters.messages import MessagesAdapter
 from foveate.data.adapters.parts import strip_nulls, text_value
 from foveate.data.adapters.sets.base import NamedSet
 from foveate.data.adapters.sharegpt import ShareGptAdapter
+from foveate.data.json_text import read_json
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Row
 
@@ -45,8 +45,8 @@ class LlavaAdapter:
     def _turns(self, value: Any, column: str) -> list:
         if self.as_text:
             try:
-                value = json.loads(text_value(value, column))
-            except json.JSONDecodeError as error:
+                value = read_json(text_value(value, column))
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{column} is not JSON: {error}", reason="bad_json", fix="mend or remove the record") from None
         if not isinstance(value, (list, tuple)) or not value:
             raise DataError(f"{column} is empty or no list", reason="wrong_type", fix="write a list of {from, value}")

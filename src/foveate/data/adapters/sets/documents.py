@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from foveate.data.adapters.columns import Columns, fill
+from foveate.data.adapters.ocr import OcrAdapter, write_json
 from foveate.data.adapters.parts import text_value
 from foveate.data.adapters.sets.base import NamedSet
 from foveate.data.adapters.simple import dialogue
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Row
 
+RECEIPT = "Read this receipt and write its contents as JSON."
 PRODUCT = "Classify this product. Answer with JSON of the keys category, brand and is_secondhand; choose one of the possible categories."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CordAdapter:
-    """A receipt and its parse as compact JSON, keys in the published order.
-
-    The published trainings of Donut write the parse as `<s_menu>...</s_menu>` tags instead; chat models know JSON already.
-    """
-
-    columns: Columns
-    prompt: str
-
-    def __call__(self, row: Row) -> Conversation:
-        """DataError `bad_json` when ground_truth holds no parse; with several parses, the first is trained on and all accepted."""
-        column = self.columns.named["answer"]
-        try:
-            truth = json.loads(text_value(self.columns.need(row, "answer"), column))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{column} is not JSON: {error}", reason="bad_json", fix="mend or remove the record") from None
-        parses = truth.get("gt_parses") or [truth.get("gt_parse")] if isinstance(truth, dict) else [None]
-        if parses[0] is None:
-            raise DataError(f"{column} has no gt_parse", reason="missing_field", fix="mend or remove the record")
-        texts = tuple(_json(parse) for parse in parses)
-        return dialogue(self.columns, row, self.prompt, texts[0], texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +37,8 @@ class ProductAdapter:
             raise DataError(
                 f"{self.columns.named['secondhand']} is a {type(used).__name__}", reason="wrong_type", fix="write true or false"
             )
-        answer = _json({"category": category, "brand": None if brand is None else text_value(brand, "the brand"), "is_secondhand": used})
+        brand = None if brand is None else text_value(brand, "the brand")
+        answer = write_json({"category": category, "brand": brand, "is_secondhand": used})
         question = self._asked(row) if self.prompt is None else fill(self.prompt, row)
         return dialogue(self.columns, row, question, answer, (answer,))
 
@@ -82,12 +58,9 @@ class ProductAdapter:
         return "\n".join(lines)
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
-
-
 def _cord(columns: Columns, prompt: str | None) -> Adapter:
-    return CordAdapter(columns=columns, prompt="Read this receipt and write its contents as JSON." if prompt is None else prompt)
+    """The parse as JSON, keys in the published order. Donut's own trainings write `<s_menu>` tags, which no chat model knows."""
+    return OcrAdapter(columns=columns, prompt=RECEIPT if prompt is None else prompt, needs_parse=True)
 
 
 def _product(columns: Columns, prompt: str | None) -> Adapter:
@@ -97,7 +70,7 @@ def _product(columns: Columns, prompt: str | None) -> Adapter:
 SETS = {
     "cord_v2": NamedSet(
         hub="naver-clova-ix/cord-v2", splits=("train", "validation", "test"), build=_cord,
-        columns={"answer": ("ground_truth",), "image": ("image",)},
+        columns={"ground_truth": ("ground_truth",), "image": ("image",)},
     ),
     "product_catalogue": NamedSet(
         hub="Shopify/product-catalogue", splits=("train", "test"), build=_product,
