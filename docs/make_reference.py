@@ -197,8 +197,19 @@ def _arguments(command: click.Command) -> Iterator[str]:
 
 
 def _option(option: click.Option) -> str:
-    takes = "" if option.is_flag else " N" if isinstance(option.type, click.IntRange) else " PATH"
-    return option.opts[0] + takes
+    """The option and what it takes: `--out PATH`, `--to parquet\\|webdataset` (a bar alone would end the table's cell)."""
+    if option.is_flag:
+        return option.opts[0]
+    match option.type:
+        case click.IntRange():
+            takes = "N"
+        case click.Path():
+            takes = "PATH"
+        case click.Choice(choices=choices):
+            takes = "\\|".join(choices)
+        case _:
+            takes = option.metavar or "TEXT"
+    return f"{option.opts[0]} {takes}"
 
 
 def _shown_default(option: click.Option) -> str:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from foveate.data.mixture import Mixture
 
 _RECIPES = (".yaml", ".yml")
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000, "t": 1_000_000_000_000}
 _SHARE = re.compile(r"\s*(\d+|(\d{1,2}(\.\d+)?|100)\s*%)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -102,8 +100,13 @@ def _open_recipe(path: Path, overrides: tuple[str, ...], split: str, number: int
 
 
 def _bytes(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    """`500MB` and `500M` are 500,000,000; `500MiB` is 524,288,000."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size = 0
     if size < 1:
         raise FoveateError(f"{text!r} is no size", where="--shard-size", fix="write 500MB or 2GB")
     return size

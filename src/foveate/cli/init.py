@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foveate.errors import FoveateError
+from foveate.types import Text, kind_of
 
 if TYPE_CHECKING:
     from foveate.config.data import SourceSection
@@ -96,13 +98,13 @@ def _say(found: Survey) -> None:
     media = " and ".join(sorted(found.kinds)) or "text only"
     click.echo(f"looked at {found.looked:,} records: {len(found.usable):,} usable, {len(found.bad):,} bad; {media}")
     if found.pixels:
-        middle = sorted(found.pixels)[len(found.pixels) // 2]
+        middle = statistics.median(found.pixels)
         click.echo(f"images: {len(found.pixels):,}, median {middle / 1e6:.2f} megapixels, largest {max(found.pixels) / 1e6:.2f}")
     for line in found.bad[:3]:
         click.echo(f"  bad: {line.origin}: {line.reason}: {line.problem}" + (f"; {line.fix}" if line.fix else ""))
     first = found.usable[0] if found.usable else None
     for message in first.messages if first else ():
-        shown = "".join(f"<{type(part).__name__.lower()}>" for part in message.parts if type(part).__name__ != "Text")
+        shown = "".join(f"<{kind_of(part)}>" for part in message.parts if not isinstance(part, Text))
         click.echo(f"  {message.role}: {shown}{message.text[:200]}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 # The usual names of each role, lower case. A name may serve two roles (`text` of a picture or of a recording).
 ROLES: dict[str, tuple[str, ...]] = {
     "image": ("image", "images", "image_path", "image_file", "img", "picture", "file_name"),
-    "audio": ("audio", "audios", "audio_path", "sound", "speech", "wav"),
+    "audio": ("audio", "audios", "audio_path", "audio_filepath", "sound", "speech", "wav"),
     "video": ("video", "videos", "video_path", "clip"),
     "question": ("question", "query", "instruction", "prompt", "problem"),
     "answer": ("answer", "response", "output", "completion", "solution", "multiple_choice_answer"),

@@ -17,6 +17,15 @@ _CHUNKS = 18  # chunks of a bigger file that are hashed, the first and the last 
 _NEIGHBOURS = 10_000  # names that a missing one is compared with: enough for data files, and quick in a folder of a million pictures
 
 
+_HEAD_BYTES = 64
+# What a file often is in place of the data: its first bytes, in lower case -> what it is called, and the way to the data.
+_FOREIGN = {
+    b"version https://git-lfs": ("a Git LFS pointer, not the data itself", "git lfs pull"),
+    b"<!doctype html": ("an HTML page, perhaps of a failed download", "download it again"),
+    b"<html": ("an HTML page, perhaps of a failed download", "download it again"),
+}
+
+
 def fingerprint_file(path: Path) -> str:
     """Content hash of a file: all of it up to 64 MiB, else its size and 18 evenly spaced chunks of 1 MiB."""
     size = path.stat().st_size
@@ -94,7 +103,7 @@ def check_readable(path: Path, what: str = "data file") -> None:
         if path.is_dir():
             raise DataError(f"this {what} is a folder", reason="source_missing", where=str(path), fix="give a file inside it")
         with path.open("rb") as file:
-            empty = not file.read(1)
+            head = file.read(_HEAD_BYTES)
     except FileNotFoundError:
         raise DataError(
             f"no such {what}",
@@ -106,5 +115,8 @@ def check_readable(path: Path, what: str = "data file") -> None:
         raise DataError(
             f"cannot be read: {error.strerror or error}", reason="source_unreadable", where=str(path), fix="check its permissions"
         ) from None
-    if empty:
+    if not head:
         raise DataError(f"the {what} is empty (0 bytes)", reason="source_empty", where=str(path), fix="write it again, or leave it out")
+    for begin, (found, fix) in _FOREIGN.items():
+        if head.lstrip().lower().startswith(begin):
+            raise DataError(f"the {what} is {found}", reason="source_unknown", where=str(path), fix=fix)

@@ -13,6 +13,7 @@ from foveate.config.recipe import Recipe
 from foveate.data.media import image_size
 from foveate.data.mixture import Mixture, build_mixture
 from foveate.data.scan import scan
+from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 from foveate.run.prepare import load_encoder
@@ -167,7 +168,8 @@ def draft(found: Survey, *, model: str, offline: bool) -> Draft:
     made.put("tuning.parts", parts, "the vision tower stays as it is: add `vision` if the pictures are unlike photographs")
     train, kept, why = held_out(found)
     if found.form == "caption" and found.classes:
-        prompt = f"What is shown? Answer with one of: {', '.join(found.classes)}."
+        names = ", ".join(found.classes).replace("{", "{{").replace("}", "}}")  # a prompt's single braces name columns
+        prompt = f"What is shown? Answer with one of: {names}."
         train = train.model_copy(update={"prompt": prompt})
         kept = kept and kept.model_copy(update={"prompt": prompt})
     made.put("data.train", [train])
@@ -175,7 +177,8 @@ def draft(found: Survey, *, model: str, offline: bool) -> Draft:
         made.put("data.eval", [kept], why)
     bad = f"{len(found.bad)} of the {found.looked:,} records looked at are bad: mend them, or tolerate so many" if found.bad else ""
     made.put("data.max_bad", 0, bad or "bad records tolerated: a count, or a share as `1%`; the first one stops the run")
-    tokens = _longest(made, found)
+    encoder = _encoder(made)
+    tokens = _lengths(encoder, found)
     made.put("batch.size", 16 if found.mixture.records >= 160 else 4, "records per optimizer step")
     made.put("batch.max_tokens", _budget(tokens), _why_budget(tokens, found))
     made.put("optim.lr", 2e-4, "the usual size for LoRA; full fine-tuning wants a tenth of it")
@@ -187,7 +190,7 @@ def draft(found: Survey, *, model: str, offline: bool) -> Draft:
         made.put("train.eval_every", every)
         metrics, reason = _metrics(found)
         made.put("evaluate.metrics", metrics, reason)
-        made.put("evaluate.max_new_tokens", _answer_tokens(made, found), "the longest answer that was seen, and a quarter more")
+        made.put("evaluate.max_new_tokens", _answer_tokens(encoder, found), "the longest answer that was seen, and a quarter more")
         made.put("evaluate.limit", 200, "held-out records that are measured")
     made.put("train.save_every", every)
     return made
@@ -205,20 +208,19 @@ def _why_model(found: Survey, model: str) -> str:
     return "any multimodal model of the Hugging Face hub, or a local folder"
 
 
-def _recipe(made: Draft) -> Recipe:
-    sections = made.values["data"]
-    data = DataSection(train=sections["train"])
-    return Recipe(model=ModelSection(**made.values["model"]), data=data)
-
-
-def _longest(made: Draft, found: Survey) -> list[int]:
-    """Tokens of every record that was seen; none where the model's processor can't be had."""
+def _encoder(made: Draft) -> Encoder | None:
+    """The encoder of the chosen model; None where its processor can't be had."""
+    recipe = Recipe(model=ModelSection(**made.values["model"]), data=DataSection(train=made.values["data"]["train"]))
     try:
-        encoder = load_encoder(_recipe(made))[2]
+        return load_encoder(recipe)[2]
     except FoveateError:
-        return []
+        return None
+
+
+def _lengths(encoder: Encoder | None, found: Survey) -> list[int]:
+    """Tokens of every record that was seen; none without an encoder."""
     lengths = []
-    for conversation in found.usable:
+    for conversation in found.usable if encoder is not None else ():
         try:
             lengths.append(encoder.length(conversation).tokens)
         except DataError:  # said by `check`, with the reason
@@ -240,10 +242,9 @@ def _why_budget(tokens: list[int], found: Survey) -> str:
     return f"tokens in a micro-batch; the longest of {len(found.usable):,} records has {max(tokens):,}"
 
 
-def _answer_tokens(made: Draft, found: Survey) -> int:
-    try:
-        encoder = load_encoder(_recipe(made))[2]
-    except FoveateError:
+def _answer_tokens(encoder: Encoder | None, found: Survey) -> int:
+    """Tokens that an evaluation lets the model write, in steps of 8."""
+    if encoder is None:
         longest = max((len(answer) for answer in found.answers), default=64) // 3  # characters a token, on the safe side
     else:
         longest = max((encoder.count(answer) for answer in found.answers), default=64)

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from foveate.config.suggest import listed
 from foveate.dist.mesh import Ranks
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
@@ -70,8 +71,8 @@ def read(folder: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> 
     Raises CheckpointError where names or shapes do not match; the model is untouched then.
     """
     wanted: dict[str, Tensor] = dict(live_tensors(model))
-    listed = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    stored = {name: meta for name, meta in listed.items() if isinstance(meta, TensorStorageMetadata)}
+    metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    stored = {name: meta for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
     _check_names(folder, wanted, stored)
     state = _empty_state(model, stored)
     wanted |= {f"optim/{name}/{key}": value for name, values in state.items() for key, value in values.items()}
@@ -92,8 +93,7 @@ def _check_names(folder: Path, wanted: dict[str, Tensor], stored: dict[str, Tens
     held = {name for name in stored if not name.startswith("optim/")}
     for names, problem in ((wanted.keys() - held, "it lacks"), (held - wanted.keys(), "this run does not train what it holds:")):
         if names:
-            listed = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise CheckpointError(f"{problem} {listed}", where=str(folder), fix=_FIX)
+            raise CheckpointError(f"{problem} {listed(sorted(names), 3)}", where=str(folder), fix=_FIX)
     for name, tensor in wanted.items():
         if tensor.shape != stored[name].size:
             shapes = f"{list(stored[name].size)} in it, {list(tensor.shape)} in this run"

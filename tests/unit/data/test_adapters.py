@@ -114,7 +114,7 @@ def test_llava_tags_in_any_turn(tmp_path):
         "system": "Be brief.",
     }
     form, conversation = adapt(tmp_path, row)
-    assert form == "sharegpt (column conversations holds from/value turns)"
+    assert form == "sharegpt (column conversations holds from/value turns; not used: id)"
     assert shape(conversation) == [
         ("system", ["Be brief."]), ("user", ["a.png", "What is it?"]), ("assistant", ["A cat."]),
         ("user", ["And this?", "b.png"]), ("assistant", ["A dog."]),

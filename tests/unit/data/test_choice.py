@@ -24,7 +24,7 @@ def turn(tmp_path, row: dict, **fields) -> tuple[str, str]:
 def test_scienceqa_is_written_line_by_line(tmp_path):
     row = {"image": "a.png", "question": "Which?", "choices": ["a heron ", "an owl"], "answer": 1, "hint": "Look.", "lecture": "Long."}
     form, conversation = adapt(tmp_path, row)
-    assert form == "multiple_choice (columns hint, question, choices, answer, image)"
+    assert form == "multiple_choice (columns hint, question, choices, answer, image; not used: lecture)"
     assert shape(conversation) == [("user", ["a.png", f"Look.\nWhich?\nA. a heron\nB. an owl\n{LAST}"]), ("assistant", ["B"])]
     assert conversation.answers == ("B",)
     assert turn(tmp_path, row | {"hint": "", "image": None}) == (f"Which?\nA. a heron\nB. an owl\n{LAST}", "B")

@@ -118,6 +118,7 @@ REFUSED = {
     "sample": ({"split": SPLIT.replace("2..3", "2..4")}, "train", "`exclude` names shards/shard_001.tar/4, and there is no such sample"),
     "all": ({"split": "exclude: [a.tar]\nsplit_parts: {train: [a.tar]}"}, "train", "has no shards, all are excluded"),
     "shard": ({"split": "split_parts: {train: [a.tar]}"}, "train", "no such shard"),
+    "many": ({"split": "split_parts: {train: ['{0..99}{0..99}{0..99}.tar']}"}, "train", "names more than 100,000 files"),
     "lists": ({"split": "split_parts: {train: a.tar}"}, "train", "train is no list of names"),
     "yaml": ({"split": "a: [1"}, "train", "split.yaml:1"),
     "twice": ({"split": "split_parts: {}\nsplit_parts: {}"}, "train", "split.yaml:2"),

@@ -217,7 +217,7 @@ def test_preference_data_is_named_and_can_be_mapped(tmp_path, row, named, column
         adapt(tmp_path, row)
     assert caught.value.reason == "preference_data" and "data.jsonl" in caught.value.where and caught.value.fix
     form, conversation = adapt(tmp_path, row, columns=columns)
-    assert "not used)" in form and conversation.messages[-1].role == "assistant"
+    assert "; not used: " in form and conversation.messages[-1].role == "assistant"
 
 
 def test_preference_columns_that_come_late(tmp_path):

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from foveate.data.sources.open import open_source
+from foveate.data.sources.patterns import expand, spelled
 from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
 from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
+from tests.unit.data.shards_build import write_tar
 
 
 def questions(source) -> list[str]:
@@ -123,3 +125,17 @@ def test_descriptions_of_a_hub_folder_are_no_data(tmp_path):
     parts(tmp_path, ["a.jsonl"])
     (tmp_path / "dataset_infos.json").write_text("{}")
     assert questions(open_source(section(path=tmp_path))) == ["q0", "q1"]
+
+
+def test_braces():
+    assert spelled("a{00..02}b{x,y}", "") == ["a00bx", "a00by", "a01bx", "a01by", "a02bx", "a02by"]
+    assert spelled("{8..12..2}", "") == ["8", "10", "12"]
+    assert spelled("{a,b{1..2},c{d,e}}", "") == ["a", "b1", "b2", "cd", "ce"]
+    assert spelled("{x}{}", "") == ["{x}{}"]
+    assert spelled("{2..0}", "") == ["2", "1", "0"]
+
+
+def test_a_file_with_braces_in_its_name_is_that_file(tmp_path):
+    path = write_tar(tmp_path / "a{0..1}[x].tar", {"0.txt": "abc"})
+    assert expand(str(path)) == [path]
+    assert open_source(section(path=path))[0]["text"] == "abc"

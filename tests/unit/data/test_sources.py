@@ -231,3 +231,41 @@ def test_a_share_beyond_the_whole(tmp_path):
     path.write_text("a\n1\n")
     with pytest.raises(DataError, match="asks for 150%"):
         open_source(section(path=path, split="train[:150%]"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS pointer.*git lfs pull"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS pointer.*git lfs pull"),
+        ("a.csv", b"\n<!DOCTYPE html><html><body>Not found</body></html>", "an HTML page.*download it again"),
+        ("a.jsonl", b"\x1f\x8b\x08\x00abc", "compressed by gzip; end its name with .gz"),
+        ("a.csv", b"PK\x03\x04abc", "a ZIP archive; .*Excel"),
+        ("a.json", b"PAR1abc", "Parquet; end its name with .parquet"),
+        ("a.xlsx", b"PK\x03\x04abc", "files of type .xlsx are not read; save the sheet"),
+    ],
+)
+def test_a_file_that_is_something_else_is_told_as_what_it_is(tmp_path, name, content, text):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=text) as failed:
+        open_source(section(path=tmp_path / name))
+    assert failed.value.reason == "source_unknown"
+
+
+def test_a_link_to_nowhere_is_told_as_one(tmp_path):
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match="this link leads to .*b.jsonl, which is not there"):
+        open_source(section(path=tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_column_twice_is_refused(tmp_path, kind):
+    table = pa.table([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["question", "answer", "answer"])
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    with pytest.raises(DataError, match="it has the column 'answer' twice; give each column its own name"):
+        open_source(section(path=path))

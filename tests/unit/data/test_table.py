@@ -147,3 +147,15 @@ def test_long_cells_zero_bytes_and_a_file_that_changes(tmp_path):
     assert caught.value.reason == "source_changed"
     with pytest.raises(IndexError):
         source[-1]
+
+
+@pytest.mark.parametrize("line", ["sep=;\r\n", "sep=;\n", '"sep=;"\r\n', "\ufeffSEP=;\n"])
+def test_excels_line_about_the_separator_is_no_header(tmp_path, line):
+    path = written(tmp_path / "a.csv", line + 'q;a\r\n"1,5;";2\r\n')
+    assert rows_of(path) == [{"q": "1,5;", "a": "2"}] and open_table(path, "t").columns == ("q", "a")
+
+
+def test_a_western_byte_is_shown_as_the_letter_that_it_is(tmp_path):
+    path = written(tmp_path / "a.csv", "q,a\r\n1,2\r\nGröße,3\r\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"a.csv:3: not UTF-8 at byte 12 \(0xf6, 'ö' in Windows-1252\); save the file as UTF-8 \(Excel"):
+        rows_of(path)

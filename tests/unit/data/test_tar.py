@@ -13,7 +13,6 @@ import pytest
 from foveate.data.mixture import build_mixture
 from foveate.data.scan import scan
 from foveate.data.sources.open import open_source
-from foveate.data.sources.shards import braces, expand
 from foveate.data.sources.tar import index_shards, split_name
 from foveate.errors import DataError
 from foveate.types import Audio, Image, Text
@@ -234,20 +233,6 @@ def test_several_shards_by_pattern_and_folder(tmp_path):
         assert caught.value.reason == reason and text in str(caught.value)
     with pytest.raises(DataError, match="several splits"):
         open_source(section(path=tmp_path))
-
-
-def test_braces():
-    assert list(braces("a{00..02}b{x,y}")) == ["a00bx", "a00by", "a01bx", "a01by", "a02bx", "a02by"]
-    assert list(braces("{8..12..2}")) == ["8", "10", "12"]
-    assert list(braces("{a,b{1..2},c{d,e}}")) == ["a", "b1", "b2", "cd", "ce"]
-    assert list(braces("{x}{}")) == ["{x}{}"]
-    assert list(braces("{2..0}")) == ["2", "1", "0"]
-
-
-def test_a_file_with_braces_in_its_name_is_that_file(tmp_path):
-    path = write_tar(tmp_path / "a{0..1}[x].tar", {"0.txt": "abc"})
-    assert expand(str(path)) == [path]
-    assert open_source(section(path=path))[0]["text"] == "abc"
 
 
 def test_split_name():

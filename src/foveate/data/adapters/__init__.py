@@ -10,12 +10,13 @@ from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters.columns import check_template, choose_columns
 from foveate.data.adapters.detect import detect
-from foveate.data.adapters.formats import FORMATS, build_adapter
+from foveate.data.adapters.formats import FORMATS, build_adapter, used_columns
 from foveate.data.adapters.function import FunctionAdapter
 from foveate.data.adapters.named import named_set
 from foveate.data.adapters.peek import Peek
 from foveate.data.adapters.refuse import check_supervised
 from foveate.data.adapters.turns import check_tags
+from foveate.data.adapters.unused import unused_columns
 from foveate.data.media.place import Settler
 from foveate.errors import DataError
 from foveate.types import Adapter, Row
@@ -61,10 +62,11 @@ def find_adapter(
     check_tags(section.tags, where)
     chosen = choose_columns(section.columns, columns, root, where)
     peek = Peek(source)
-    note = check_supervised(section, columns, peek, where)
+    check_supervised(section, columns, peek, where)
     form, why = (section.format, "as the recipe says") if section.format != "auto" else detect(section, chosen, source, peek)
     adapter, more = build_adapter(form, chosen, section, source, peek, rules, settler)
-    return f"{form} ({why}{more}{note})", adapter
+    left = unused_columns(columns, used_columns(form, chosen, section, columns), peek)
+    return f"{form} ({why}{more}{left})", adapter
 
 
 def _refuse_unused(section: SourceSection, what: str, keys: Sequence[str], where: str) -> None:

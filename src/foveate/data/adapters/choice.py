@@ -109,7 +109,8 @@ def place_of(answer: Any, choices: Sequence[str], *, labels: Sequence[str] = (),
             fix="give the position (from 0), the letter, or the text of a choice",
         )  # fmt: skip
     names = " or ".join(LETTERS[at] for at in sorted(found))
-    raise DataError(f"the answer {text[:60]!r} could be choice {names}", reason="bad_choice", fix="give the position as a number, from 0")
+    fix = "give the letter, or the position as a number, from 0"
+    raise DataError(f"the answer {text[:60]!r} could be choice {names}", reason="bad_choice", fix=fix)
 
 
 def lettered_columns(columns: Sequence[str]) -> tuple[str, ...]:

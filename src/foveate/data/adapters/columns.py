@@ -166,12 +166,17 @@ def fill(template: str, row: Row) -> str:
     return _FIELD.sub(put, template)
 
 
+def template_columns(template: str) -> list[str]:
+    """The columns that a template names."""
+    return [match[1] for match in _FIELD.finditer(template) if match[1] is not None]
+
+
 def check_template(template: str, columns: Sequence[str], where: str) -> None:
     """DataError when a `{name}` in the template is no column."""
-    for match in _FIELD.finditer(template):
-        if match[1] is not None and match[1] not in columns:
-            near = nearest(match[1], columns)
+    for name in template_columns(template):
+        if name not in columns:
+            near = nearest(name, columns)
             raise DataError(
-                f"`prompt` uses {{{match[1]}}}, which is no column" + (f"; did you mean {{{near}}}?" if near else ""),
+                f"`prompt` uses {{{name}}}, which is no column" + (f"; did you mean {{{near}}}?" if near else ""),
                 reason="unknown_column", where=where, fix=f"columns are {listed(columns)}; write {{{{ and }}}} for braces",
             )  # fmt: skip

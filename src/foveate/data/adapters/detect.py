@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def detect(section: SourceSection, chosen: Columns, source: Source, peek: Peek) -> tuple[str, str]:
     """The format and why. DataError `ambiguous_format` when several fit, `unknown_format` when none does."""
-    fits = _Fits(chosen=chosen, source=source, peek=peek, tags=section.tags).all()
+    fits = _Fits(chosen=chosen, source=source, peek=peek, section=section).all()
     if len(fits) == 1:
         return next(iter(fits.items()))
     if fits:
@@ -31,8 +31,8 @@ def detect(section: SourceSection, chosen: Columns, source: Source, peek: Peek) 
     if not source.columns:
         source[0]  # raises what is wrong with it, if that is why
     raise DataError(
-        f"the format can't be told from the columns {listed(source.columns) or '(none)'}" + _nested(source), reason="unknown_format",
-        where=source.name,
+        f"the format can't be told from the columns {listed(source.columns) or '(none)'}" + (_no_turns(chosen, peek) or _nested(source)),
+        reason="unknown_format", where=source.name,
         fix="name the columns, e.g. `columns: {image: ..., question: ..., answer: ...}`, or give an `adapter:` function",
     )  # fmt: skip
 
@@ -40,8 +40,9 @@ def detect(section: SourceSection, chosen: Columns, source: Source, peek: Peek) 
 class _Fits:
     """Asks each format's question about one source."""
 
-    def __init__(self, *, chosen: Columns, source: Source, peek: Peek, tags: Mapping[str, str]) -> None:
-        self._chosen, self._columns, self._peek, self._tags = chosen, source.columns, peek, tags
+    def __init__(self, *, chosen: Columns, source: Source, peek: Peek, section: SourceSection) -> None:
+        self._chosen, self._columns, self._peek = chosen, source.columns, peek
+        self._tags, self._mapped = section.tags, section.columns
 
     def all(self) -> dict[str, str]:
         """Format -> why, for all that fit."""
@@ -67,7 +68,8 @@ class _Fits:
             return "multiple_choice", ("hint", "question", "choices", "answer", *MEDIA_ROLES)
         if lettered_columns(self._columns):
             return "multiple_choice", ("hint", "question", "answer", *MEDIA_ROLES)
-        if "input" in self._chosen.named and self._chosen.named.get("question", "").lower() == "instruction":
+        asked = self._chosen.named.get("question", "").lower()
+        if "input" in self._chosen.named and ("instruction" == asked or "input" in self._mapped):
             return "alpaca", ("question", "input", "answer", "history", *MEDIA_ROLES)
         return "qa", ("question", "answer", "answers", "history", *MEDIA_ROLES)
 
@@ -115,9 +117,23 @@ def _is_json(value: Any) -> bool:
     return isinstance(value, (Mapping, list)) or (isinstance(value, str) and value.lstrip()[:1] in ("{", "["))
 
 
+def _no_turns(chosen: Columns, peek: Peek) -> str:
+    """A hint where a column of turns holds something else, such as the text that Python's `str` makes of a list."""
+    column = chosen.named.get("messages")
+    value = next(peek.values(column), None)
+    if isinstance(value, str):
+        return f"; {column} holds text that is no JSON list of turns: {value[:40]!r}"
+    return f"; {column} holds no list of turns" if value is not None else ""
+
+
 def _nested(source: Source) -> str:
-    """A hint where one single object holds the records in a list, as in `{"data": [...]}`."""
+    """A hint where one single object holds the records: in a list, as in `{"data": [...]}`, or by their numbers."""
     if len(source) != 1:
         return ""
-    lists = [key for key, value in source[0].items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    row = source[0]
+    if {"images", "annotations"} <= row.keys():
+        return "; it looks like a file of COCO, whose pictures and annotations lie apart: join them, a record a picture, with its `objects`"
+    if len(row) > 1 and all(isinstance(value, Mapping) for value in row.values()):
+        return "; its one record holds an object under each key: if those are the records, save them as a list"
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
     return f"; its one record holds a list under {lists[0]!r}: if those are the records, save that list alone as the file" if lists else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters import choice, detection, ocr
-from foveate.data.adapters.columns import MEDIA_ROLES, Columns, candidates, column_list, require
+from foveate.data.adapters.columns import MEDIA_ROLES, Columns, candidates, column_list, require, template_columns
 from foveate.data.adapters.messages import MessagesAdapter
 from foveate.data.adapters.objects import NAME_KEYS, Objects, corners_by_area, objects_of, unknown_corners
 from foveate.data.adapters.peek import Peek
@@ -70,6 +70,15 @@ def build_adapter(
     if form not in _TALK:
         return adapter, ""
     return refusing(_grounded(adapter, used, section, source, rules, settler), section, columns), ""
+
+
+def used_columns(form: str, chosen: Columns, section: SourceSection, columns: Sequence[str]) -> set[str]:
+    """The columns that the format, the recipe's `columns:` and `prompt:`, or a refusal looks at."""
+    roles = (*FORMATS[form][0], *FORMATS[form][1])
+    used = {column for role, column in chosen.named.items() if role in roles} | {"tools"}
+    used |= {name for column in section.columns.values() for name in (column, *column_list(column))}
+    used |= set(template_columns(section.prompt or ""))
+    return used | set(_choice_columns(section, columns)) if form == "multiple_choice" else used
 
 
 def _plain(form: str, used: Columns, section: SourceSection, columns: Sequence[str]) -> Adapter:

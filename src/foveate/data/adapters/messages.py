@@ -155,7 +155,8 @@ def _part(item: Any, pool: MediaPool, root: Path | None) -> Part:
                 reason="placeholder_mismatch", fix=f'give it here, {{"type": "{kind}", "{kind}": ...}}, or in a column `{kind}s`',
             )  # fmt: skip
     elif len(keys) > 1:
-        raise DataError(f"a {named} part gives its {kind} more than once: {listed(keys)}", reason="wrong_type", fix="keep the right one")
+        problem = f"a part of type {named!r} gives its {kind} more than once: {listed(keys)}"
+        raise DataError(problem, reason="wrong_type", fix="keep the right one")
     else:
         medium = media_part(kind, _payload(item[keys[0]], keys[0]), root)
     return with_limits(medium, item)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL.Image import Image as Picture
 
 from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
+from foveate.data.json_text import read_json
 from foveate.data.media.arrays import image_bytes, picture_bytes, sound_bytes
 from foveate.data.media.sniff import sniff
 from foveate.errors import DataError
@@ -62,16 +63,33 @@ def media_part(kind: MediaKind, value: Any, root: Path | None) -> Image | Audio 
         return Image(data=image_bytes(value))
     if kind == "video" and isinstance(value, (list, tuple, np.ndarray)):
         return _from_frames(value, root)
-    raise DataError(f"the {kind} is a {type(value).__name__}", reason="wrong_type", fix="give a path, bytes, a data URI or {bytes, path}")
+    fix = 'give a path, bytes, a data URI, {bytes, path}, or of decoded values {"array": [...]}'
+    raise DataError(f"the {kind} is a {type(value).__name__}", reason="wrong_type", fix=fix)
 
 
 def media_list(kind: MediaKind, value: Any, root: Path | None) -> list[Image | Audio | Video]:
     """The media of a column: none for null, one for a single value, several for a list."""
     if value is None:
         return []
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        value = _listed_in_text(value)
     if isinstance(value, (list, tuple)):
         return [media_part(kind, item, root) for item in value if item is not None]
     return [media_part(kind, value, root)]
+
+
+def _listed_in_text(text: str) -> Any:
+    """The list of paths, or the object, that a cell of a table holds as JSON; any other text is a path that begins with a bracket.
+
+    DataError `wrong_type` for a list as Python's `str` writes it, which is in no file's name.
+    """
+    if text.startswith(("['", "{'")) and text.rstrip().endswith(("']", "}")):
+        raise DataError("a list or object is written as Python's `str` does", reason="wrong_type", fix='write JSON: ["1.jpg", "2.jpg"]')
+    try:
+        value = read_json(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) or all(isinstance(item, (str, dict)) for item in value) else text
 
 
 def text_value(value: Any, column: str) -> str:

@@ -43,18 +43,13 @@ def refusing(adapter: Adapter, section: SourceSection, columns: Sequence[str]) -
     return Refusing(adapter=adapter, late=late)
 
 
-def check_supervised(section: SourceSection, columns: Sequence[str], peek: Peek, where: str) -> str:
-    """DataError `preference_data` for data of DPO, KTO and the like, unless `columns:` says which answers to train on.
-
-    Returns what the log must say then: `; rejected is not used`, else "".
-    """
+def check_supervised(section: SourceSection, columns: Sequence[str], peek: Peek, where: str) -> None:
+    """DataError `preference_data` for data of DPO, KTO and the like, unless `columns:` says which answers to train on."""
     found = [column for column in columns if column in _PREFERENCE]
     if "label" in columns and isinstance(next(peek.values("label"), None), bool):  # TRL's and ms-swift's mark of a good or bad answer
         found.append("label")
     if found and not _is_chosen(section):
         raise _preference(found, where)
-    unused = [column for column in found if column not in section.columns.values()]
-    return f"; {listed(unused)} {'is' if len(unused) == 1 else 'are'} not used" if unused else ""
 
 
 def _is_chosen(section: SourceSection) -> bool:

@@ -11,7 +11,7 @@ from foveate.data.adapters.columns import Columns, fill
 from foveate.data.adapters.messages import answer_texts, conversation_of
 from foveate.data.adapters.parts import strip_nulls, text_value
 from foveate.data.adapters.tags import MediaPool
-from foveate.data.adapters.turns import conversation, earlier_rounds, placed
+from foveate.data.adapters.turns import conversation, earlier_rounds, listed_value, placed
 from foveate.errors import DataError
 from foveate.types import Conversation, Message, Row, Text
 
@@ -37,8 +37,12 @@ class QaAdapter:
         if self.prompt is None and is_messages(self.columns.get(row, "question")):
             return self._messages(row)
         many = self.columns.get(row, "answers")
+        if isinstance(many, str) and many.startswith("["):  # a cell of a table
+            many = listed_value(many, "the answers")
         answers = answer_texts(strip_nulls(many)) if many is not None else ()
         single = self.columns.get(row, "answer")
+        if is_messages(single):
+            raise DataError("the answer is a list of messages, the question is not", reason="wrong_type", fix="write both as the same")
         if single is None and not answers:
             self.columns.need(row, "answer" if "answer" in self.columns.named else "answers")
             raise DataError("the list of answers is empty", reason="empty_answer", fix="give an answer or remove the record")

@@ -62,7 +62,8 @@ def _opened(media: Media, kind: MediaKind, rules: MediaSection) -> tuple[int, os
         # Not blocking: opening a pipe would else wait for its writer.
         handle = os.open(media.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"no such {kind}", reason=f"{kind}_missing", where=media.name, fix="check the path, or set `media_root:`") from None
+        fix = "write `/` for the backslashes" if "\\" in media.name else "check the path, or set `media_root:`"
+        raise DataError(f"no such {kind}", reason=f"{kind}_missing", where=media.name, fix=fix) from None
     except OSError as error:
         raise _unreadable(media, kind, error) from None
     try:

@@ -15,10 +15,12 @@ from foveate.types import Origin, Row
 class CocoSource:
     """Records {file_name, captions, image_id}, in the order of the file's images. Built by `open_coco`."""
 
-    def __init__(self, *, name: str, path: Path, rows: tuple[tuple[str, int, tuple[str, ...]], ...]) -> None:
+    def __init__(
+        self, *, name: str, path: Path, rows: tuple[tuple[str, int, tuple[str, ...]], ...], notes: tuple[str, ...] = ()
+    ) -> None:
         """`rows`: (file name, the image's id, its captions)."""
         self.name, self.root, self.columns = name, path.parent, ("file_name", "captions", "image_id")
-        self._path, self._rows = path, rows
+        self._path, self._rows, self.notes = path, rows, notes
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -62,7 +64,10 @@ def open_coco(path: Path, name: str) -> CocoSource | None:
         rows = tuple((image["file_name"], image["id"], tuple(captions.get(image["id"], ()))) for image in whole["images"])
     except (KeyError, TypeError, AttributeError) as error:
         raise _other(path, f"an image or annotation without {_named(error)}") from None
-    return CocoSource(name=name, path=path, rows=rows)
+    known = {number for _, number, _ in rows}
+    lost = sum(len(texts) for number, texts in captions.items() if number not in known)
+    notes = (f"{lost:,} captions are of images that the file does not list and are not used",) if lost else ()
+    return CocoSource(name=name, path=path, rows=rows, notes=notes)
 
 
 def _is_list(path: Path) -> bool:

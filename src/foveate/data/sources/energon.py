@@ -26,7 +26,8 @@ import numpy as np
 from foveate.config.suggest import listed, nearest
 from foveate.config.tree import parse_yaml
 from foveate.data.sources.members import Member, row_of, value_of
-from foveate.data.sources.shards import Shape, TarSource, braces, plain_shards
+from foveate.data.sources.patterns import spelled
+from foveate.data.sources.shards import Shape, TarSource, plain_shards
 from foveate.data.sources.tar import TarIndex, index_shards
 from foveate.errors import DataError
 
@@ -83,9 +84,9 @@ def open_energon(folder: Path, name: str, split: str, *, crude: bool) -> TarSour
     shape, identity = _shape(folder, crude)
     parts = _read_meta(folder, ("split.yaml", "split.json"))
     splits, where = _mapping(parts.get("split_parts"), folder / META / "split.yaml", "split_parts"), str(folder / META / "split.yaml")
-    excluded = {text for entry in _texts(parts.get("exclude") or [], where, "exclude") for text in braces(entry)}
+    excluded = {text for entry in _texts(parts.get("exclude") or [], where, "exclude") for text in spelled(entry, where)}
     chosen = _choose(splits, split, where)
-    named = [shard for entry in _texts(splits[chosen], where, chosen) for shard in braces(entry)]
+    named = [shard for entry in _texts(splits[chosen], where, chosen) for shard in spelled(entry, where)]
     shards = [shard for shard in named if shard not in excluded]
     if not shards:
         raise DataError(

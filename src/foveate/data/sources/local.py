@@ -12,8 +12,8 @@ from foveate.data.sources.energon import is_energon, open_energon
 from foveate.data.sources.folder import PLURAL, kind_of_media, list_files, metadata_files, open_media_folder
 from foveate.data.sources.hub import open_saved
 from foveate.data.sources.parquet import choose_files
+from foveate.data.sources.patterns import expand, spelled
 from foveate.data.sources.records import SUFFIXES, common_folder, kind_of, open_files
-from foveate.data.sources.shards import braces, expand
 from foveate.data.sources.slices import Split
 from foveate.data.sources.views import noted
 from foveate.errors import DataError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from foveate.data.sources.source import Source
 
 _TYPES = f"{', '.join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)} (JSON and CSV also as .gz or .zst) or .tar"
+_SHEET = "save the sheet as `CSV UTF-8`"
+_INSTEAD = {".xlsx": _SHEET, ".xls": _SHEET, ".ods": _SHEET, ".zip": "unpack it", ".pkl": "save it as Parquet: `frame.to_parquet(...)`"}
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "foveate_convert.json")
 _OWN_CACHE = "cache-"  # what `datasets` puts beside an Arrow file: results of its own that hold the same rows again
 
@@ -37,7 +39,7 @@ def open_file(path: Path, name: str, split: Split) -> Source:
     if kind is None:
         raise DataError(
             f"files of type {''.join(path.suffixes[-2:]) or '(none)'} are not read", reason="source_unknown", where=str(path),
-            fix=f"give {_TYPES}; or a folder of them, or of pictures, sounds or clips",
+            fix=_INSTEAD.get(path.suffix.lower(), f"give {_TYPES}; or a folder of them, or of pictures, sounds or clips"),
         )  # fmt: skip
     return open_files([path], name, kind=kind)
 
@@ -51,7 +53,7 @@ def open_pattern(pattern: Path, name: str, split: Split) -> Source:
             f"the pattern names {_counted(kinds)}: {listed((path.name for path in files), 4)}",
             reason="source_unknown", where=str(pattern), fix="narrow it to files of one kind, or give each as a source of its own",
         )  # fmt: skip
-    if split.name or any(glob.has_magic(one) for one in braces(str(pattern))):  # braces alone name each file that is meant
+    if split.name or any(glob.has_magic(one) for one in spelled(str(pattern), str(pattern))):  # braces alone name each file that is meant
         files = choose_files(files, split.name, common_folder(files))
     return open_files(files, name, kind=next(iter(kinds)))
 

@@ -9,7 +9,7 @@ from foveate.data.adapters.named import NAMED, named_set
 from foveate.data.files import near_path
 from foveate.data.sources.hub import open_hub
 from foveate.data.sources.local import open_file, open_folder, open_pattern
-from foveate.data.sources.shards import is_pattern
+from foveate.data.sources.patterns import is_pattern
 from foveate.data.sources.slices import parse_split
 from foveate.data.sources.source import Source
 from foveate.data.sources.stream import open_stream
@@ -55,6 +55,10 @@ def _open_local(section: SourceSection) -> Source:
     for key, value in (("name", section.name), ("revision", section.revision)):
         if value is not None:
             raise DataError(f"`{key}: {value}` means nothing for local files", reason="bad_section", where=str(path), fix=f"remove `{key}`")
+    if path.is_symlink() and not path.exists():
+        raise DataError(
+            f"this link leads to {path.readlink()}, which is not there", reason="source_missing", where=str(path), fix="mend the link"
+        )
     if not path.exists() and not is_pattern(str(path)):
         raise DataError(
             "no such file or folder", reason="source_missing", where=str(path),

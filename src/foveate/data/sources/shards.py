@@ -6,18 +6,14 @@ a source survives forking and pickling, and a shard that changes under a run is 
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from foveate.data.files import combine, fingerprint_file, near_path
+from foveate.data.files import combine, fingerprint_file
 from foveate.data.sources.members import Member, media_kind, row_of
 from foveate.data.sources.source import first_columns
 from foveate.data.sources.tar import NO_FILE, OK, SCATTERED, TWICE, TarIndex, index_shards
@@ -26,9 +22,7 @@ from foveate.errors import DataError
 from foveate.types import Origin, Row
 
 Shape = Callable[[str, Sequence[Member]], dict[str, Any]]
-_MOST = 100_000  # files that a pattern may name
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,69 +143,3 @@ def _read(descriptor: int, offset: int, size: int) -> bytes:
         parts.append(part)
         offset, size = offset + len(part), size - len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def is_pattern(text: str) -> bool:
-    """Whether a path is a pattern: has braces or wildcards, and is no file or folder itself."""
-    return any(mark in text for mark in "{*?[") and not os.path.exists(text)
-
-
-def expand(pattern: str) -> list[Path]:
-    """The files that a pattern names: `{000..009}` and `{a,b}` in their order, then `*`, `?`, `[...]` and `**` sorted by name.
-
-    DataError `source_missing` when it, or one file that its braces name, is not there.
-    """
-    if os.path.exists(pattern):
-        return [Path(pattern)]
-    names = list(islice(braces(pattern), _MOST + 1))
-    if len(names) > _MOST:
-        raise DataError(f"the pattern names more than {_MOST:,} files", reason="source_missing", where=pattern, fix="narrow it")
-    found: list[Path] = []
-    for name in names:
-        wild = glob.has_magic(name) and not os.path.exists(name)
-        files = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if os.path.isfile(match)] if wild else [Path(name)]
-        if not files or not files[0].exists():
-            what = "no file matches it" if len(names) == 1 else f"{Path(name).name} is not there, one of {len(names)} that it names"
-            raise DataError(what, reason="source_missing", where=pattern, fix=near_path(Path(name)) or "check the pattern")
-        found += files
-    if len(set(found)) < len(found):
-        twice = Counter(found).most_common(1)[0][0]
-        raise DataError(f"the pattern names {twice.name} twice", reason="source_missing", where=pattern, fix="name each file once")
-    return found
-
-
-def braces(pattern: str) -> Iterator[str]:
-    """`a{00..02}` -> a00, a01, a02 and `{x,y}` -> x, y, the ones inside others too; braces with neither are plain text."""
-    for start, end, cuts in _groups(pattern):
-        bounds = [start, *cuts, end]
-        options = (pattern[low + 1 : high] for low, high in pairwise(bounds)) if cuts else _range(pattern[start + 1 : end])
-        if options is not None:
-            for option in options:
-                yield from braces(pattern[:start] + option + pattern[end + 1 :])
-            return
-    yield pattern
-
-
-def _groups(pattern: str) -> list[tuple[int, int, list[int]]]:
-    """(opening, closing, commas of its own) of every pair of braces, outer ones first."""
-    found, open_ones = [], []
-    for at, mark in enumerate(pattern):
-        if mark == "{":
-            open_ones.append((at, []))
-        elif mark == "," and open_ones:
-            open_ones[-1][1].append(at)
-        elif mark == "}" and open_ones:
-            start, cuts = open_ones.pop()
-            found.append((start, at, cuts))
-    return sorted(found)
-
-
-def _range(text: str) -> Iterator[str] | None:
-    span = _RANGE.fullmatch(text)
-    if span is None:
-        return None
-    first, last, step = int(span[1]), int(span[2]), int(span[3] or 1) or 1
-    padded = any(len(bound) > 1 and bound[0] == "0" for bound in span.groups()[:2])
-    width = max(len(span[1]), len(span[2])) if padded else 0
-    numbers = range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
-    return (f"{number:0{width}d}" for number in numbers)

@@ -64,12 +64,12 @@ class Spans:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
+            odd = raw[error.start : error.start + 1]
+            western = odd.decode("cp1252", "ignore")  # what older programs and Excel write in most of the West
             raise DataError(
-                f"not UTF-8 at byte {self.start(index) + error.start} ({error.reason})",
-                reason="bad_utf8",
-                where=self.place(self.start(index)),
-                fix="save the file as UTF-8",
-            ) from None
+                f"not UTF-8 at byte {self.start(index) + error.start} (0x{odd.hex()}{f', {western!r} in Windows-1252' if western else ''})",
+                reason="bad_utf8", where=self.place(self.start(index)), fix="save the file as UTF-8 (Excel calls it `CSV UTF-8`)",
+            ) from None  # fmt: skip
 
     def place(self, offset: int) -> str:
         """`file:line` of a byte."""
@@ -104,13 +104,27 @@ def stamp_of(file: BinaryIO) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
+_NO_TEXT = {
+    b"\x1f\x8b": ("compressed by gzip", "end its name with .gz"),
+    b"\x28\xb5\x2f\xfd": ("compressed by Zstandard", "end its name with .zst"),
+    b"PK\x03\x04": ("a ZIP archive", "unpack it; of an Excel workbook, save the sheet as `CSV UTF-8`"),
+    b"PAR1": ("Parquet", "end its name with .parquet"),
+}
+
+
 def text_begins(file: BinaryIO, shown: Path) -> int:
-    """Offset of the text after a UTF-8 byte-order mark. DataError `bad_encoding` for a mark of UTF-16 or UTF-32."""
+    """Offset of the text after a UTF-8 byte-order mark.
+
+    DataError `bad_encoding` for a mark of UTF-16 or UTF-32, `source_unknown` for a file that is compressed or Parquet.
+    """
     file.seek(0)
     head = file.read(4)
     other = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if other is not None:
         raise DataError(f"the file is {other}", reason="bad_encoding", where=str(shown), fix="save it as UTF-8")
+    packed = next((found for magic, found in _NO_TEXT.items() if head.startswith(magic)), None)
+    if packed is not None:
+        raise DataError(f"the file is no text but {packed[0]}", reason="source_unknown", where=str(shown), fix=packed[1])
     return len(UTF8_MARK) if head.startswith(UTF8_MARK) else 0
 
 

@@ -26,6 +26,7 @@ _LONGEST_CELL = 1 << 30  # bytes
 _HEAD_BYTES = 1 << 20
 _Index = tuple[np.ndarray, np.ndarray, bool]  # where records begin and end [records], and whether the last one's quote is never closed
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SAID = re.compile(rb'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # the first line that tells Excel what separates the cells
 _LF, _CR, _QUOTE = 10, 13, 34
 
 
@@ -86,7 +87,10 @@ def open_table(path: Path, name: str, *, shown: Path | None = None) -> TableSour
     with path.open("rb") as file:
         stamp, first = stamp_of(file), text_begins(file, shown)
         file.seek(first)
-        mark = _mark_of(file.read(_HEAD_BYTES), usual)
+        head = file.read(_HEAD_BYTES)
+        said = _SAID.match(head)
+        first += said.end() if said else 0
+        mark = said[1].decode() if said else _mark_of(head, usual)
         file.seek(first)
         found = _index_by_quotes(file, first, mark)
         if found is None:
