@@ -24,6 +24,7 @@ from foveate.data.scan import quarantined
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
+from foveate.machine import cores
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
 from foveate.types import Batch, Conversation, Example, Length, Origin
@@ -234,7 +235,7 @@ def worker_count(setting: int | str, world: int) -> int:
     if setting != "auto":
         return int(setting)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // local - 1)) if sys.platform == "linux" else 2
+    return max(1, min(8, cores() // local - 1))
 
 
 def origins_of(data: StepData) -> tuple[Origin, ...]:

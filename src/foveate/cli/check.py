@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foveate.cli.progress import Bars
 from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe, recipe_argument
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def command(
     Exit codes: 0 nothing wrong (what could not be checked is named), 2 something is.
     """
     loaded = read_recipe(recipe, (*overrides, *(["model.offline=true"] if offline else [])))
+    from foveate.machine import cores
     from foveate.run.check import Options, check
-    from foveate.run.checks.pool import cores
     from foveate.run.checks.report import as_json as report_of
     from foveate.run.session import run_dir_of
 
@@ -65,37 +66,13 @@ def command(
         allow_code=allow_code,
         folder=run_dir_of(loaded, recipe.stem),
     )
-    with _Bars(as_json) as progress:
+    with Bars(quiet=as_json) as progress:
         result = check(loaded, options, progress=progress)
     if as_json:
         click.echo(json.dumps(report_of(result), indent=2, ensure_ascii=False))
     else:
         _print(result, recipe)
     return 2 if not result.ok or (strict and result.warned) else 0
-
-
-class _Bars:
-    """A bar on standard error for each split that is read."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self):
-        self._bar.start()
-        return self._advance
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def _advance(self, split: str, done: int, total: int) -> None:
-        if split not in self._tasks:
-            self._tasks[split] = self._bar.add_task(f"reading {split}", total=total)
-        self._bar.update(self._tasks[split], completed=done)
 
 
 def _print(result: Checked, recipe: Path) -> None:

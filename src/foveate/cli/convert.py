@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foveate.cli.progress import Bars
 from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe
 from foveate.errors import FoveateError
 
@@ -57,7 +58,7 @@ def command(
     mixture = _open(source, overrides, split, number, allow_code)
     for line in mixture.describe():
         click.echo(line)
-    with _Bar() as progress:
+    with Bars() as progress:
         done = convert(mixture, asked, version=__version__, progress=progress)
     _print(done)
     return 0
@@ -117,29 +118,6 @@ def _tolerated(text: str) -> int | str:
     if _SHARE.fullmatch(text) is None:
         raise FoveateError(f"{text!r} is no count and no share", where="--max-bad", fix='write 10, or "1%"')
     return text if "%" in text else int(text)
-
-
-class _Bar:
-    """A bar on standard error for each pass over the records."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self):
-        self._bar.start()
-        return self._advance
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def _advance(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total)
-        self._bar.update(self._tasks[what], completed=done)
 
 
 def _print(done: Converted) -> None:

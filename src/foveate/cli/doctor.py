@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 
 from foveate import __version__
+from foveate.machine import cores, memory_bytes
 
 EXTRAS_NOT_SHOWN = ("dev",)  # for those who change Foveate itself
 
@@ -153,22 +153,9 @@ def _machine() -> list[Finding]:
     low = free < 5 * 2**30
     fix = "a checkpoint of a 3B model takes 6 GB and more" if low else ""
     disk = Finding(group="machine", name="disk", state="missing" if low else "ok", detail=f"{free / 2**30:.1f} GiB free here", fix=fix)
-    cores = Finding(group="machine", name="cores", state="ok", detail=str(usable_cores()))
+    processors = Finding(group="machine", name="cores", state="ok", detail=str(cores()))
     memory = Finding(group="machine", name="memory", state="ok", detail=f"{memory_bytes() / 2**30:.1f} GiB")
-    return [cores, memory, disk]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on (fewer than the machine's when it is pinned)."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def memory_bytes() -> int:
-    """The machine's memory, or the container's limit where that is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(physical, int(text)) if text.isdigit() else physical
+    return [processors, memory, disk]
 
 
 def _show(findings: list[Finding]) -> None:

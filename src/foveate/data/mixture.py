@@ -28,10 +28,11 @@ from foveate.data.media.place import open_settler
 from foveate.data.sources.open import open_source
 from foveate.data.sources.source import Source
 from foveate.data.sources.views import notes_of
-from foveate.errors import DataError
+from foveate.errors import DataError, FoveateError
 from foveate.types import Adapter, Conversation, Image, Message, Origin, Part, Row, Text
 
 _RULES = MediaSection()
+_BROKEN = frozenset({"source_changed", "source_unreadable"})  # what a source says of its files
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Keys of a section that change a conversation, or which records there are. Where the files lie is no part of the data's identity.
 _KEYS = (
@@ -121,12 +122,22 @@ class Mixture:
         return islice(self.distinct(), most if self.window is None else min(self.window, self.window if most is None else most))
 
     def row(self, index: int) -> Row:
-        """The record as its source has it. DataError when it can't be read."""
-        number, row = self.locate(index)
-        return self.sources[number][row]
+        """The record as its source has it. DataError when it can't be read, FoveateError when its file changed or is gone."""
+        return self._read(*self.locate(index))
+
+    def _read(self, number: int, row: int) -> Row:
+        source = self.sources[number]
+        try:
+            return source[row]
+        except DataError as error:
+            if error.reason not in _BROKEN:
+                raise
+            # No record's fault: the ledger would keep good records as bad ones when the file is whole again.
+            where = " ".join(filter(None, [str(source.origin(row)), error.where]))
+            raise FoveateError(error.problem, where=where, fix=f"{error.fix}; `--resume` goes on if the content is the same") from None
 
     def conversation(self, index: int, given: Row | None = None) -> Conversation:
-        """The record, ready to encode. DataError (with its place) when it can't be used; see `check_conversation`.
+        """The record, ready to encode. DataError (with its place) when it can't be used; see `check_conversation`, and `row`.
 
         `given` is what `row` gave for this index, where the caller has it already.
         """
@@ -134,7 +145,7 @@ class Mixture:
         source, section = self.sources[number], self.sections[number]
         origin = source.origin(row)
         try:
-            conversation = self.adapters[number](source[row] if given is None else given)
+            conversation = self.adapters[number](self._read(number, row) if given is None else given)
             conversation = check_conversation(_with_rules(conversation, section))
             conversation = self._settlers[number].conversation(conversation)
         except DataError as error:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foveate.launch.failure import EXIT_BUG, FOLDER_VARIABLE, Failure, read_failures
+from foveate.machine import cores
 
 PROGRAM = ("-m", "foveate")
 _TAIL_LINES = 20
@@ -125,9 +126,8 @@ def _config(nproc: int, logs: Path, timeout_s: float):
 def _worker_environment(nproc: int, folder: Path) -> dict[str, str]:
     """What processes find in their environment beside torchrun's own variables; what the user set stays."""
     mine = {FOLDER_VARIABLE: str(folder)}
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # The level hides torch's advice against find_unused_parameters, which every process would print.
-    for name, value in (("OMP_NUM_THREADS", str(max(1, cores // nproc))), ("TORCH_CPP_LOG_LEVEL", "ERROR")):
+    for name, value in (("OMP_NUM_THREADS", str(max(1, cores() // nproc))), ("TORCH_CPP_LOG_LEVEL", "ERROR")):
         mine[name] = os.environ.get(name, value)
     return mine
 

@@ -22,7 +22,7 @@ from foveate.data.scan import quarantined
 from foveate.dist.mesh import Ranks, gather_objects
 from foveate.errors import DataError
 from foveate.events import Finished, Quarantined
-from foveate.run.checks.pool import Killed, Mark, in_chunks
+from foveate.run.pool import Killed, Mark, in_chunks
 from foveate.run.prepare import Prepared
 from foveate.run.visits import Visits, Without
 from foveate.train.step import StepTotals, unequal
@@ -32,6 +32,7 @@ LEDGER = "quarantine.jsonl"
 _DECODE_LIMIT = 2_000
 _CHUNK = {False: 256, True: 32}  # records that a process looks at before it asks for more; decoding or not
 _MOST_NAMED = 1_000  # bad records beyond `max_bad` that a preflight goes on for
+_COMPARED = 20_000  # records of each split, as the other ranks wait; `foveate check` compares all
 _AUTO_LIMIT = 100_000  # records that `auto` looks at; so many, spread over all, where there are more
 
 
@@ -100,7 +101,7 @@ class Accounts:
         if self.prepared.eval is not None:
             self.preflight_eval()
             if self.ranks.first and self.prepared.recipe.data.preflight != "none":
-                overlap = find_overlap(train, self.prepared.eval).describe()
+                overlap = find_overlap(train, self.prepared.eval, most=_COMPARED).describe()
                 self.notes += [overlap] if overlap else []
 
     def _looked_at(self, train: Mixture) -> np.ndarray:

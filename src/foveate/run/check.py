@@ -21,9 +21,9 @@ from foveate.run.checks import machine
 from foveate.run.checks.answers import check_answers
 from foveate.run.checks.findings import Checked, SplitCheck
 from foveate.run.checks.leakage import find_leakage, note_duplicates, note_leakage
-from foveate.run.checks.pool import Killed
 from foveate.run.checks.records import BAD, UNCHECKED, USABLE, Scanned, scan_split
 from foveate.run.checks.tokens import sum_up
+from foveate.run.pool import Killed
 from foveate.run.prepare import load_encoder, open_records, shares_rows, user_functions
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def _scan(
             decode=options.decode,
             pictures=options.pictures and bool(recipe.data.eval),
             workers=options.workers,
-            progress=lambda done, total: progress(split, done, total),
+            progress=lambda done, total: progress(f"reading {split}", done, total),
         )
     except Killed as error:
         result.add("bad", f"data.{split}", f"{mixture.origin(error.place)}: {error.problem} while reading it; {error.fix}")

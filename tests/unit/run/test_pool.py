@@ -9,7 +9,8 @@ import signal
 import pytest
 
 from foveate.errors import DataError
-from foveate.run.checks.pool import Killed, cores, in_chunks
+from foveate.machine import cores
+from foveate.run.pool import Killed, in_chunks
 
 
 def squares(places: range, mark) -> list[tuple[int, int]]:

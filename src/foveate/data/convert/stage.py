@@ -30,6 +30,10 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
     stage = out.parent / f".{out.name}.partial"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        problem = f"no folder can be made there: {error.filename} is a file, or no place for one"
+        raise FoveateError(problem, where=str(out), fix="name another one with --out") from None
+    try:
         with _alone(stage):
             try:
                 yield stage

@@ -16,6 +16,7 @@ from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks, pick_device
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, ModelError
+from foveate.machine import memory_bytes
 from foveate.model.families import Family, keeps_logits
 from foveate.model.flops import matmul_rate
 from foveate.model.load import load_skeleton, torch_dtype
@@ -34,7 +35,6 @@ _STEPS = 300  # of the plan that are looked at for the fullest row
 _PROCESS_BYTES = 1 << 30  # Python, torch and transformers themselves; a GPU's context
 # Packages that a recipe asks for by name: where it does -> (package, extra).
 _LOGS = {"tensorboard": ("tensorboard", "tensorboard"), "wandb": ("wandb", "wandb"), "mlflow": ("mlflow", "mlflow")}
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def build_skeleton(result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, device: torch.device) -> nn.Module | None:
@@ -207,18 +207,10 @@ def check_ranks(result: Checked, recipe: Recipe, usable: int, ranks: int) -> Non
         )
 
 
-def _memory_of(device: torch.device) -> int | None:
+def _memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):  # not told on this system
-        return None
-    try:
-        limit = _CGROUP_LIMIT.read_text().strip()  # a container's
-    except OSError:
-        return there
-    return min(there, int(limit)) if limit.isdigit() else there
+    return memory_bytes()
 
 
 def _size(size: float) -> str:

@@ -20,7 +20,7 @@ from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 from foveate.model.loss import IGNORED
-from foveate.run.checks.pool import Mark, in_chunks
+from foveate.run.pool import Mark, in_chunks
 from foveate.types import Conversation, Image, Media, Row
 
 UNKNOWN = -1

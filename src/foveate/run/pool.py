@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,11 +28,6 @@ class Killed(FoveateError):
         super().__init__(
             f"a process was killed by {name}", fix="the record may need too much memory to be read: look at it, or use --workers 1"
         )
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def in_chunks(work: Work[T], count: int, *, chunk: int, workers: int) -> Iterator[tuple[range, T]]:
