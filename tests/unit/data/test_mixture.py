@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from foveate.data.mixture import build_mixture, check_conversation, weigh
-from foveate.errors import DataError
+from foveate.errors import DataError, FoveateError
 from foveate.types import Conversation, Image, Message, Text
 from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
 
@@ -207,3 +207,18 @@ class Converter:
 
     def __call__(self, row):
         return [{"role": "user", "content": row["a"]}, {"role": "assistant", "content": "y"}]
+
+
+def test_a_file_that_changes_stops_the_run_and_is_no_bad_record(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", qa_rows(3))
+    mixture = build_mixture([section(path=path)])
+    jsonl(path, qa_rows(4))
+    for read in (mixture.row, mixture.conversation):
+        with pytest.raises(FoveateError, match="changed since it was indexed") as caught:
+            read(1)
+        assert not isinstance(caught.value, DataError)
+        assert str(path) in caught.value.where and "--resume" in caught.value.fix
+    path.unlink()
+    with pytest.raises(FoveateError, match="cannot be read any more") as caught:
+        mixture.conversation(1)
+    assert not isinstance(caught.value, DataError)

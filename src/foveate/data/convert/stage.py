@@ -29,11 +29,7 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
     _check_way(out, overwrite, mark)
     stage = out.parent / f".{out.name}.partial"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        problem = f"no folder can be made there: {error.filename} is a file, or no place for one"
-        raise FoveateError(problem, where=str(out), fix="name another one with --out") from None
-    try:
+        _make_parent(out)
         with _alone(stage):
             try:
                 yield stage
@@ -49,6 +45,14 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
         raise FoveateError(
             f"can't be written: {error.strerror or error}", where=str(place), fix="free space, or write to another place; nothing is left"
         ) from None
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        problem = f"no folder can be made there, as {error.filename} is a file"
+        raise FoveateError(problem, where=str(out), fix="name another one") from None
 
 
 def _check_way(out: Path, overwrite: bool, mark: str) -> None:

@@ -129,7 +129,7 @@ class Prediction:
     row_tokens: int  # tokens of the micro-batch that was traced, the fullest one of the plan's first steps
     memory: Memory  # bytes on each rank
     memory_total: int
-    memory_there: int | None  # bytes of the device or machine
+    memory_there: int  # bytes of the device or machine
     checkpoint_bytes: int
     total_tokens: int  # of the whole run
     total_flops: float

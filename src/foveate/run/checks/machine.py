@@ -121,12 +121,12 @@ def _say(result: Checked, recipe: Recipe, step: Step, device: torch.device) -> N
     needed = found.memory_total + _PROCESS_BYTES
     if device.type == "cpu":
         needed *= found.ranks
-    if there is not None and needed > there:
+    if needed > there:
         ways = "lower batch.max_tokens or max_pixels"
         ways += "" if recipe.train.gradient_checkpointing else ", set train.gradient_checkpointing"
         result.add("warn", "memory", f"{text}. This machine has {_size(there)}: {ways}")
     else:
-        result.add("ok", "memory", text + ("" if there is None else f". This machine has {_size(there)}"))
+        result.add("ok", "memory", f"{text}. This machine has {_size(there)}")
     what = "this CPU" if device.type == "cpu" else found.device
     result.add(
         "ok",
