@@ -223,6 +223,8 @@ def read_recipe_text(path: Path) -> tuple[str | None, list[Problem]]:
         return problem("no such file", _near_files(path))
     except OSError as error:
         return problem(f"can't be read: {error.strerror}", "check the path and its permissions")
+    if any(suffix in _DATA for suffix in path.suffixes):
+        return problem("is a data file, not a recipe", f"write a recipe for it: foveate init {path}")
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = raw.decode("utf-16" if wide else "utf-8-sig")
@@ -231,6 +233,9 @@ def read_recipe_text(path: Path) -> tuple[str | None, list[Problem]]:
     if not text.strip():
         return problem("is empty", "a recipe needs at least `data: {train: [{path: my_data.jsonl}]}`")
     return text, []
+
+
+_DATA = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".tar")
 
 
 def _near_files(path: Path) -> str:

@@ -135,3 +135,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path):
     ]
     assert len(problems(tmp_path, DATA + "optim: {lr: 1e999}\n")) == 1
     assert len(problems(tmp_path, DATA + f"batch: {{size: {'9' * 5000}}}\n")) == 1
+
+
+def test_a_data_file_in_the_recipes_place_is_told_as_one(tmp_path):
+    (tmp_path / "train.jsonl.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(RecipeError, match="is a data file, not a recipe; write a recipe for it: foveate init .*train.jsonl.gz"):
+        load_recipe(tmp_path / "train.jsonl.gz")

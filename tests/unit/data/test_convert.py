@@ -206,6 +206,8 @@ def test_no_folder_of_the_users_is_replaced(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(FoveateError, match="is a file"):
         convert(mixture, replace(ask, out=tmp_path / "file"), version="0")
+    with pytest.raises(FoveateError, match=r"no folder can be made there, as .*file is a file"):
+        convert(mixture, replace(ask, out=tmp_path / "file/out"), version="0")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/x.txt").write_text("x")
     with pytest.raises(FoveateError, match=r"holds x.txt"):

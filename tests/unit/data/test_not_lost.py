@@ -99,3 +99,21 @@ def test_captions_without_their_image_are_counted(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(whole))
     mixture = build_mixture([section(use="coco_captions", path=tmp_path / "a.json")])
     assert mixture.describe()[1].endswith("2 captions are of images that the file does not list and are not used")
+
+
+def test_two_files_of_metadata_for_one_column_are_refused(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"x")
+    row = {"file_name": "1.png", "image_file_name": "2.png", "text": "x"}
+    jsonl(tmp_path / "metadata.jsonl", [{**row, "image_file_name": None}, row])
+    mixture = build_mixture([section(path=tmp_path)])
+    assert mixture.conversation(0).media[0].path.name == "1.png"
+    with pytest.raises(DataError, match="two columns, 'image_file_name' one of them, would both be 'image'"):
+        mixture.conversation(1)
+
+
+def test_a_mistyped_field_of_a_clip_is_refused(tmp_path):
+    clip = {"path": "1.mp4", "fsp": 2}
+    with pytest.raises(DataError, match="unknown field 'fsp'; did you mean 'fps'"):
+        adapt(tmp_path, {"video": clip, "question": "?", "answer": "x"})
+    _, other = adapt(tmp_path, {"video": {"path": "1.mp4", "caption": "x"}, "question": "?", "answer": "x"})
+    assert other.media[0].path.name == "1.mp4"

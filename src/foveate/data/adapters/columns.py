@@ -56,7 +56,7 @@ class Columns:
                 raise DataError(f"{column!r} has no value in this record", reason="missing_field", fix="fill it in, or remove the record")
             near = nearest(column, [key for key in row if key != column])
             raise DataError(
-                f"no {column!r} in this record (it has {listed(row)})" + (f"; did you mean {near!r}?" if near else ""),
+                f"no {column!r} in this record (it has {listed(row) or 'none'})" + (f"; did you mean {near!r}?" if near else ""),
                 reason="missing_field", fix=f"add {column!r}, or map its column with `columns: {{{role}: ...}}`",
             )  # fmt: skip
         return value

@@ -15,6 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 import numpy as np
 from PIL.Image import Image as Picture
 
+from foveate.config.suggest import nearest
 from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
 from foveate.data.json_text import read_json
 from foveate.data.media.arrays import image_bytes, picture_bytes, sound_bytes
@@ -25,6 +26,7 @@ from foveate.types import Audio, Image, MediaKind, Video
 KINDS: dict[MediaKind, type[Image] | type[Audio] | type[Video]] = {"image": Image, "audio": Audio, "video": Video}
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _LONGEST_PATH = 4096
+_PAYLOADS = frozenset({"bytes", "data", "path", "url", "file", "file_name", "array", "frames"})
 
 
 def strip_nulls(value: Any) -> Any:
@@ -213,4 +215,10 @@ def _from_frames(frames: Any, root: Path | None) -> Video:
 
 
 def _with_stretch(medium: Image | Audio | Video, fields: Mapping[str, Any]) -> Image | Audio | Video:
-    return with_limits(medium, {key: fields[key] for key in VIDEO_KEYS if key in fields}) if isinstance(medium, Video) else medium
+    if not isinstance(medium, Video):
+        return medium
+    for key in fields:
+        near = nearest(key, VIDEO_KEYS) if key not in VIDEO_KEYS and key not in _PAYLOADS else None
+        if near is not None:  # any other field may be there for another reader; this one would be missed in silence
+            raise DataError(f"the video has the unknown field {key!r}; did you mean {near!r}?", reason="unknown_field", fix="mend its name")
+    return with_limits(medium, {key: fields[key] for key in VIDEO_KEYS if key in fields})

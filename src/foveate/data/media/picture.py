@@ -29,6 +29,7 @@ _READERS = {"jpeg": ("JPEG", "MPO"), "png": ("PNG",), "gif": ("GIF",), "bmp": ("
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
+_PILLOWS_LIMIT = 89_478_485  # pixels; Pillow's own, process-wide: it opens nothing of more than twice as many
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 
 
@@ -143,12 +144,14 @@ def _opened(image: Image, rules: MediaSection):
         _check_reader(kind)
         # Pillow's warning of a big picture: the cap below decides. Its warnings of odd metadata: the pixels decide.
         warnings.simplefilter("ignore")
+        Pillow.MAX_IMAGE_PIXELS = max(_PILLOWS_LIMIT, rules.max_image_pixels)  # lest it refuse what the recipe allows
         try:
             with Pillow.open(blob.file, formats=_READERS[kind]) as picture:
                 _check_header(picture, image, rules)
                 yield picture
-        except Pillow.DecompressionBombError as error:
-            raise _too_large(image, str(error)) from None
+        except Pillow.DecompressionBombError:
+            problem = f"it has more than {2 * Pillow.MAX_IMAGE_PIXELS:,} pixels, the limit is {rules.max_image_pixels:,}"
+            raise _too_large(image, problem) from None
         except _DAMAGE as error:
             # Pillow names the open file there, and its place in memory.
             unknown = isinstance(error, Pillow.UnidentifiedImageError)

@@ -66,7 +66,13 @@ class MetadataSource:
     def _renamed(self, row: Row) -> Row:
         new: dict[str, Any] = {}
         for column, value in row.items():
-            new[self._column(column, value, row)] = self._placed(column, value) if is_file_column(column) else value
+            target = self._column(column, value, row)
+            if target in new and value is not None:
+                raise DataError(
+                    f"two columns, {column!r} one of them, would both be {target!r}", reason="ambiguous_format",
+                    fix="list the files under `file_names`, or fill one of them",
+                )  # fmt: skip
+            new[target] = self._placed(column, value) if is_file_column(column) else value
         return new
 
     def _column(self, column: str, value: Any, row: Row) -> str:
