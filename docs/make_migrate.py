@@ -26,8 +26,8 @@ INTRO = """\
 recipe. Which of the two it is, it sees.
 
 ```console
-foveate migrate gemma3_vl_4b_medpix.yaml --out medpix.yaml
-foveate migrate qwen3vl_lora_sft.yaml --nproc 8 --dataset-info data/dataset_info.json --out sft.yaml
+foveate migrate gemma3_vl_4b_medpix.yaml --output medpix.yaml
+foveate migrate qwen3vl_lora_sft.yaml --nproc 8 --dataset-info data/dataset_info.json --output sft.yaml
 foveate migrate recipe.yaml --optimizer.lr 2e-5 step_scheduler.max_steps=100     # overrides, as the other trainer takes them
 foveate check medpix.yaml
 ```

@@ -197,7 +197,7 @@ def _arguments(command: click.Command) -> Iterator[str]:
 
 
 def _option(option: click.Option) -> str:
-    """The option and what it takes: `--out PATH`, `--to parquet\\|webdataset` (a bar alone would end the table's cell)."""
+    """The option and what it takes: `--output PATH`, `--to parquet\\|webdataset` (a bar alone would end the table's cell)."""
     if option.is_flag:
         return option.opts[0]
     match option.type:

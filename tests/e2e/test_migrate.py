@@ -94,7 +94,7 @@ def steps(run) -> list[dict]:
     ],
 )
 def test_what_is_migrated_trains(sources, foveate, source, run, rates):
-    result = foveate("migrate", source, "--out", "new.yaml")
+    result = foveate("migrate", source, "--output", "new.yaml")
     assert result.code == 0, result.text
     result = foveate("check", "new.yaml", "--offline")
     assert result.code == 0, result.text
@@ -124,17 +124,17 @@ def test_json_for_programs(sources, foveate):
 
 def test_nothing_is_overwritten_and_nothing_half_made(sources, foveate):
     (sources / "new.yaml").write_text("mine")
-    result = foveate("migrate", "automodel.yaml", "--out", "new.yaml")
+    result = foveate("migrate", "automodel.yaml", "--output", "new.yaml")
     assert (result.code, (sources / "new.yaml").read_text()) == (2, "mine")
     assert "--overwrite" in result.err
-    assert foveate("migrate", "automodel.yaml", "--out", "new.yaml", "--overwrite").code == 0
-    assert foveate("migrate", "automodel.yaml", "--out", "no/where.yaml").code == 2
+    assert foveate("migrate", "automodel.yaml", "--output", "new.yaml", "--overwrite").code == 0
+    assert foveate("migrate", "automodel.yaml", "--output", "no/where.yaml").code == 2
     assert foveate("migrate", "none.yaml").code == 2
     assert [path.name for path in sources.glob(".migrated*")] == []
 
 
 def test_a_recipe_that_does_not_load_here_is_written_and_said(sources, foveate):
-    result = foveate("migrate", "automodel.yaml", "--model.pretrained_model_name_or_path=/no/such/model", "--out", "new.yaml")
+    result = foveate("migrate", "automodel.yaml", "--model.pretrained_model_name_or_path=/no/such/model", "--output", "new.yaml")
     assert result.code == 2
     assert "new.yaml:" in result.err
     assert "/no/such/model does not exist" in result.err

@@ -39,7 +39,7 @@ def test_the_same_losses_on_shards_and_on_both_targets(work, foveate):
         write_tar(work / f"wds/train-{shard:03d}.tar", members)
     assert trained(foveate, work, "wds/train-{000..001}.tar") == expected
     for to in ("parquet", "webdataset"):
-        result = foveate("convert", "train.jsonl", "--to", to, "--out", to, "--records-per-shard", 3)
+        result = foveate("convert", "train.jsonl", "--to", to, "--output", to, "--records-per-shard", 3)
         assert result.code == 0, result.text
         assert trained(foveate, work, to) == expected
 
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_nothing(work, to):
     """A limit on the size of files fails at the same write as a full disk, with another number."""
     jsonl(work / "a.jsonl", [{"question": "q" * 4000, "answer": "a"} for _ in range(10)])
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, "-c", FULL_DISK, "convert", "a.jsonl", "--to", to, "--out", "out"]
+    command = [sys.executable, "-c", FULL_DISK, "convert", "a.jsonl", "--to", to, "--output", "out"]
     result = subprocess.run(command, env=env, text=True, capture_output=True, timeout=60)
     assert result.returncode == 2 and "File too large" in result.stderr and "Traceback" not in result.stderr, result.stderr
     assert [path.name for path in work.iterdir()] == ["a.jsonl"]
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_nothing(work, to):
 
 def test_ctrl_c_leaves_nothing(work):
     jsonl(work / "a.jsonl", qa_rows(200_000))
-    process = start("convert", "a.jsonl", "--to", "webdataset", "--out", "out", cwd=work)
+    process = start("convert", "a.jsonl", "--to", "webdataset", "--output", "out", cwd=work)
     while process.poll() is None and not any((work / ".out.partial").glob("*.tar")):
         pass
     process.send_signal(signal.SIGINT)

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 @click.argument("source", metavar="SOURCE")
 @overrides_argument
 @click.option("--to", type=click.Choice(["parquet", "webdataset"]), required=True, help="Parquet files, or WebDataset tar shards.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--output", "out", type=click.Path(path_type=Path), required=True, help="The folder to write.")
 @click.option("--split", help="Of a recipe: train or eval [default: train]. Of a path: as `split:` in a recipe.")
 @click.option("--source", "number", type=click.IntRange(min=1), help="Of a recipe with several sources in the split: this one only.")
 @click.option("--shard-size", default="500MB", show_default=True, help="Begin a new file when one has this many bytes.")

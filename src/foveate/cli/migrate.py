@@ -24,7 +24,7 @@ _COLOURS = {"mapped": "green", "changed": "yellow", "manual": "magenta", "droppe
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", type=click.UNPROCESSED)
 @click.option("--dataset-info", type=click.Path(path_type=Path), help="The dataset_info.json that LLaMA-Factory's data sets are named in.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the recipe there instead of printing it.")
+@click.option("--output", "out", type=click.Path(path_type=Path), help="Write the recipe there instead of printing it.")
 @click.option("--overwrite", is_flag=True, help="Replace the recipe if it is there.")
 @click.option(
     "--nproc", type=click.IntRange(min=1), default=1, help="Processes that the training ran on; LLaMA-Factory's batch counts them."
@@ -43,9 +43,9 @@ def command(
     Exit codes: 0 the recipe is written and loads, 2 it is not, or with --strict something was dropped.
     """
     if out is not None and out.exists() and not overwrite:
-        raise FoveateError("is there already", where=str(out), fix="name another one with --out, or add --overwrite")
+        raise FoveateError("is there already", where=str(out), fix="name another one with --output, or add --overwrite")
     if out is not None and not out.absolute().parent.is_dir():
-        raise FoveateError("no such folder", where=str(out.absolute().parent), fix="make it, or name another --out")
+        raise FoveateError("no such folder", where=str(out.absolute().parent), fix="make it, or name another --output")
     from foveate.migrate.options import Options
 
     base = out.absolute().parent if out is not None else Path.cwd()

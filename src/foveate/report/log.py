@@ -60,7 +60,8 @@ class ProgressLine:
                 self._advance(event)
             case Evaluated():
                 values = " · ".join(f"{metric_name(name)} {metric_value(name, value)}" for name, value in event.metrics.items())
-                self._print(f"eval {_when(event)}: {values}  (n={count(len(event.rows))}, {duration(event.time_s)})")
+                answers = f"n={count(len(event.rows))}, " if event.rows else ""  # none are generated for the loss alone
+                self._print(f"eval {_when(event)}: {values}  ({answers}{duration(event.time_s)})")
             case Saved():
                 self._print(f"saved {event.kind} of step {event.step}: {event.path}")
             case Quarantined():

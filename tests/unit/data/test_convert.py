@@ -275,7 +275,7 @@ def run(capsys, *args) -> tuple[int, str]:
 
 def test_the_command_on_a_path(tmp_path, capsys):
     path = jsonl(tmp_path / "a.jsonl", qa_rows(10))
-    code, text = run(capsys, path, "--to", "parquet", "--out", tmp_path / "out", "--split", "train[:7]", "--records-per-shard", 3)
+    code, text = run(capsys, path, "--to", "parquet", "--output", tmp_path / "out", "--split", "train[:7]", "--records-per-shard", 3)
     assert code == 0
     assert "7 records read = 7 written + 0 quarantined; read again, and equal" in text and "3 files in" in text
     for more, message in (
@@ -286,7 +286,7 @@ def test_the_command_on_a_path(tmp_path, capsys):
         (["data.workers=1"], "overrides a recipe"),
         ([], "the folder is not empty"),
     ):
-        code, text = run(capsys, path, *more, "--to", "parquet", "--out", tmp_path / "out")
+        code, text = run(capsys, path, *more, "--to", "parquet", "--output", tmp_path / "out")
         assert code == 2 and message in text and "Traceback" not in text
 
 
@@ -298,7 +298,7 @@ def test_the_command_on_a_recipe(tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     sources = "[{path: a.jsonl, weight: 3}, {path: b.jsonl, adapter: 'mine.py:adapt', system: s}]"
     recipe.write_text(f"model: {{id: foveate:tiny}}\ndata:\n  train: {sources}\n  eval: [{{path: b.jsonl}}]\n")
-    out = ["--to", "webdataset", "--out", tmp_path / "out", "--overwrite"]
+    out = ["--to", "webdataset", "--output", tmp_path / "out", "--overwrite"]
     code, text = run(capsys, recipe, *out)
     assert code == 2 and "has not been allowed to run" in text
     code, text = run(capsys, recipe, *out, "--allow-code")

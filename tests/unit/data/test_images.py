@@ -194,6 +194,10 @@ def test_a_bomb_is_refused_by_its_header():
     rows = zlib.compress(bytes(1000))
     bomb = png(60_000, 60_000, 8, 2, b"")[:33] + struct.pack(">I", len(rows)) + b"IDAT" + rows
     assert fails(bomb).reason == "image_too_large"
+    assert "the limit is 10,000,000" in fails(bomb).problem
+    # The recipe's limit is the only one: Pillow has another.
+    assert image_size(Image(data=bomb), rules=MediaSection(max_image_pixels=4_000_000_000)) == (60_000, 60_000)
+    assert fails(bomb).reason == "image_too_large"
     data = encoded(corner_picture(100, 100), "PNG")
     error = fails(data, limit=9_999)
     assert error.reason == "image_too_large" and "10,000 pixels" in error.problem and "max_image_pixels" in error.fix

@@ -166,5 +166,5 @@ def _check_places(mixture: Mixture, out: Path) -> None:
         source = Path(section.path).resolve()
         if own == source or own in source.parents or (source.is_dir() and source in own.parents):
             raise FoveateError(
-                f"the output and the source {section.path} lie in each other", where=str(out), fix="name a folder elsewhere with --out"
+                f"the output and the source {section.path} lie in each other", where=str(out), fix="name a folder elsewhere with --output"
             )
