@@ -88,7 +88,7 @@ BAD = [
     BadRecord(title="PDF where an image belongs", reason="image_not_image", says="a PDF file", make=shown("scan.jpg", b"%PDF-1.7\n%....")),
     BadRecord(title="SVG drawing", reason="image_not_image", says="an SVG drawing", make=shown("a.svg", b"<svg xmlns='x'></svg>")),
     BadRecord(title="random bytes as .jpg", reason="image_not_image", says="", make=shown("noise.jpg", bytes(range(200, 255)) * 9)),
-    BadRecord(title="image over the pixel cap", reason="image_too_large", says="400000000 pixels", make=shown("huge.png", huge())),
+    BadRecord(title="image over the pixel cap", reason="image_too_large", says="the limit is 100,000,000", make=shown("huge.png", huge())),
     BadRecord(title="animated GIF", reason="image_animated", says="3 frames", make=shown("moves.gif", animation())),
     BadRecord(title="PNG with a damaged header", reason="image_corrupt", says="", make=shown("header.png", broken_header())),
     BadRecord(

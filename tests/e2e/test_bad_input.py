@@ -241,3 +241,16 @@ def test_a_read_only_folder_is_named(work, model_dir, foveate):
     result = foveate("train", write_recipe(work, model_dir), "train.output=locked/run")
     assert result.code == 2
     assert "locked" in result.err
+
+
+@pytest.mark.parametrize("preflight", ["none", "headers", "auto"])
+def test_held_out_pixels_are_looked_at_whatever_preflight_says(work, model_dir, foveate, preflight):
+    rows = [json.loads(line) for line in write_set(work, 6).read_text().splitlines()]
+    set_corrupt(rows, work)
+    write_jsonl(work / "held_out.jsonl", rows)
+    data = {"train": [{"path": "train.jsonl"}], "eval": [{"path": "held_out.jsonl"}], "workers": 0, "max_bad": 1, "preflight": preflight}
+    evaluate = {"metrics": ["loss", "exact_match"], "max_new_tokens": 2}
+    result = foveate("train", write_recipe(work, model_dir, data=data, train={"steps": 1}, evaluate=evaluate))
+    assert result.code == 0 and "1 of 6 held-out records can't be used" in result.text, result.text
+    (line,) = ledger(work / "run")
+    assert (line["split"], line["origin"]["row"], line["reason"]) == ("eval", 2, "image_truncated")

@@ -74,8 +74,8 @@ class DataSection(Section):
     max_bad: int | str = Field(0, description="Bad records tolerated before the run stops: a count, or a share such as `1%`.")
     preflight: Literal["auto", "headers", "decode", "none"] = Field(
         "auto",
-        description="How records are checked before weights load: `auto` decodes up to 2,000 records and reads the headers of up to "
-        "100,000, of more those of 100,000 spread over all.",
+        description="How training records are checked before weights load: `auto` decodes up to 2,000 records and reads the headers of up "
+        "to 100,000, of more those of 100,000 spread over all. Held-out ones that are measured are always decoded.",
     )
     collate: CodePath | None = Field(
         None,

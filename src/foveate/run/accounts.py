@@ -166,8 +166,8 @@ class Accounts:
         """Look at the records of `slots`, [slots] int64, each rank at its share, in as many processes as later prepare batches."""
         recipe = self.prepared.recipe
         level = recipe.data.preflight
-        # Held-out records are decoded whatever their number: each is measured, and one that fails then would end the run.
-        decode = level == "decode" or (level == "auto" and (split == "eval" or len(slots) <= _DECODE_LIMIT))
+        # Held-out records are decoded whatever the recipe says: each is measured, and has no step in which it could be quarantined.
+        decode = split == "eval" or level == "decode" or (level == "auto" and len(slots) <= _DECODE_LIMIT)
         share = slots[self.ranks.rank :: self.ranks.world]
         look = _Look(prepared=self.prepared, mixture=mixture, split=split, slots=share, decode=decode)
         found: dict[int, list[Quarantined]] = {}
