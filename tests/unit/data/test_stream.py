@@ -66,6 +66,15 @@ def test_an_end_too_early_stops_the_run_and_is_no_bad_record(repository):
         stream(repository, limit=40)[35]
 
 
+def test_a_damaged_file_stops_the_run_and_is_no_bad_record(repository):
+    file = repository / "train-00001-of-00003.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4] + b"\xff" * 120 + whole[124:])  # its pages; the footer is whole
+    with pytest.raises(FoveateError, match="the stream broke at record 8 or soon after: can't be loaded") as caught:
+        stream(repository)[10]
+    assert not isinstance(caught.value, DataError)
+
+
 def test_the_plan_reads_forward_and_every_record_once(repository):
     mixture = build_mixture([section(hub=repository, split="train", streaming=True, limit=30, shuffle_buffer=8)])
     plan = Plan(records=30, size=4, seed=1, epochs=2, window=mixture.window)

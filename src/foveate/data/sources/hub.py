@@ -65,6 +65,8 @@ def open_hub(repository: str, name: str, *, config: str | None, split: str | Non
 def hub_errors(where: str, *, offline: bool) -> Iterator[None]:
     """What `datasets` raises inside the block becomes a DataError about `where`; with `offline`, the network is left alone."""
     datasets = load_datasets()
+    import pyarrow as pa
+
     kinds = datasets.exceptions
     offline = offline or datasets.config.HF_HUB_OFFLINE
     try:
@@ -75,9 +77,9 @@ def hub_errors(where: str, *, offline: bool) -> Iterator[None]:
     except (FileNotFoundError, kinds.DatasetsError, RuntimeError) as error:
         if offline or "on the Hugging Face Hub" in str(error):
             raise _absent(where, error, offline) from None
-        raise DataError(
-            f"can't be loaded: {_first_line(error)}", reason="hub_failed", where=where, fix="check `hub:`, `name:` and `revision:`"
-        ) from None
+        raise _failed(where, error) from None
+    except (OSError, EOFError, pa.ArrowException) as error:  # a file is damaged, or the line breaks
+        raise _failed(where, error) from None
     except ValueError as error:  # an unknown split or configuration, or nothing in the cache
         if "find cache for" in str(error):
             raise _absent(where, error, offline) from None
@@ -137,6 +139,12 @@ def _absent(where: str, error: Exception, offline: bool) -> DataError:
         f"can't be had: {text}", reason="hub_missing", where=where,
         fix="check the name and the network; private sets need `hf auth login`; local files of its schema work with `path:`",
     )  # fmt: skip
+
+
+def _failed(where: str, error: Exception) -> DataError:
+    return DataError(
+        f"can't be loaded: {_first_line(error)}", reason="hub_failed", where=where, fix="check `hub:`, `name:` and `revision:`"
+    )
 
 
 def _first_line(error: Exception) -> str:

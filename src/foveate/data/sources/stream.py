@@ -87,7 +87,7 @@ class StreamSource:
                 row = next(self._rows, None)
         except DataError as error:  # no record's fault: quarantining one would hide it
             raise FoveateError(
-                f"the stream broke at record {self._first + at}: {error.problem}", where=self._repository,
+                f"the stream broke at record {self._first + at} or soon after: {error.problem}", where=self._repository,
                 fix="see to the network and go on with `--resume`",
             ) from error  # fmt: skip
         if row is None:
