@@ -105,3 +105,14 @@ def test_damaged_files_get_the_verdict_and_the_pixels_of_pillow():
             assert verdict(open_pixels, data) == wanted
             refused += isinstance(wanted, tuple)
     assert refused > 20
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "progressive", "grey", "turned 6"])
+def test_data_that_ends_too_early_is_never_filled_with_grey(name):
+    """Pillow takes a file that is cut and has an end mark put behind, and fills in what is not there."""
+    whole = WAYS[name]
+    cut = Image(data=whole[: len(whole) * 2 // 3] + b"\xff\xd9")
+    for read in (open_image, open_pixels):
+        with pytest.raises(DataError) as caught:
+            read(cut, rules=RULES)
+        assert caught.value.reason in ("image_truncated", "image_corrupt")

@@ -56,10 +56,8 @@ def open_image(image: Image, *, rules: MediaSection) -> Pillow.Image:
 def open_pixels(image: Image, *, rules: MediaSection) -> np.ndarray:
     """The pixels of `open_image`, [height, width, 3] uint8: the same ones, sooner where the file is a plain JPEG. The same DataErrors."""
     with _opened(image, rules) as picture:
-        pixels = None
-        if picture.format == "JPEG" and picture.mode == "RGB" and picture.getexif().get(Exif.Orientation, 1) == 1:
-            picture.fp.seek(0)
-            pixels = jpeg_pixels(picture.fp.read(), height=picture.height, width=picture.width)
+        plain = picture.mode == "RGB" and picture.getexif().get(Exif.Orientation, 1) == 1
+        pixels = _jpeg_pixels(picture) if plain else None
         rgb = _decoded(picture, image) if pixels is None else None
     if pixels is not None and _shrunk(*pixels.shape[:2], image.max_pixels) == pixels.shape[:2]:
         return pixels
@@ -73,11 +71,17 @@ def open_small(image: Image, *, rules: MediaSection, edge: int, grey: bool = Fal
     """
     with _opened(image, rules) as picture:
         picture.draft("L" if grey else None, (edge, edge))
-        rgb = _decoded(picture, image)
+        rgb = _decoded(picture, image, scaled=True)
     return (rgb.convert("L") if grey else rgb).resize((edge, edge), Pillow.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _decoded(picture: Pillow.Image, image: Image) -> Pillow.Image:
+def _decoded(picture: Pillow.Image, image: Image, *, scaled: bool = False) -> Pillow.Image:
+    """RGB and upright; `scaled` where Pillow was asked for less than the whole picture."""
+    pixels = None if scaled else _jpeg_pixels(picture)
+    if pixels is not None:
+        whole = Pillow.fromarray(pixels)
+        whole.info = picture.info  # the orientation is in it
+        return _rgb(ImageOps.exif_transpose(whole), image)
     # Another library may have turned this process-wide switch on; grey in place of lost pixels is never right here.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     told = picture.size
@@ -85,6 +89,14 @@ def _decoded(picture: Pillow.Image, image: Image) -> Pillow.Image:
     if picture.size != told:  # a HEIC file's header and its pixels may differ; lengths were taken from the header
         raise ValueError(f"its header says {told[0]}x{told[1]}, but it holds {picture.width}x{picture.height} pixels")
     return _rgb(ImageOps.exif_transpose(picture), image)
+
+
+def _jpeg_pixels(picture: Pillow.Image) -> np.ndarray | None:
+    """A colour or grey JPEG as it is stored; None for any other file. ValueError where data is lost, which Pillow would fill with grey."""
+    if picture.format != "JPEG" or picture.mode not in ("RGB", "L"):
+        return None
+    picture.fp.seek(0)
+    return jpeg_pixels(picture.fp.read(), height=picture.height, width=picture.width, grey=picture.mode == "L")
 
 
 def _within(rgb: Pillow.Image, image: Image) -> Pillow.Image:
