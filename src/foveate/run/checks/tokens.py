@@ -61,10 +61,11 @@ def sum_up(result: Checked, recipe: Recipe, scanned: Scanned, encoder: Encoder |
     if found.tokens is None:
         return
     counts = found.tokens
+    most = f", {counts.fits_most:,} 99.9%" if counts.fits_most < counts.fits_all else ""
     result.add(
         "ok", about,
         f"tokens per record: median {counts.p50:,}, 95% within {counts.p95:,}, 99% within {counts.p99:,}, longest {counts.longest:,} "
-        f"(budget {budget:,}; {counts.fits_all:,} would fit all, {counts.fits_most:,} 99.9%)",
+        f"(budget {budget:,}; {counts.fits_all:,} would fit all{most})",
     )  # fmt: skip
     if counts.too_long:
         result.add("warn", about, _too_long(found, budget))
