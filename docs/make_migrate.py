@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from generated import write_or_compare
+
 from foveate.migrate.automodel.keys import ROWS as AUTOMODEL
 from foveate.migrate.draft import Row
 from foveate.migrate.llamafactory.keys import ROWS as LLAMAFACTORY
@@ -80,16 +82,5 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the page, or compares it."""
-    text = page()
-    if arguments == ["--check"]:
-        same = PAGE.is_file() and PAGE.read_text("utf-8") == text
-        print(f"{PAGE}: " + ("up to date" if same else "differs from the tables; run python docs/make_migrate.py"))
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_compare(PAGE, page(), "make_migrate.py", sys.argv[1:]))

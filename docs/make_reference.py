@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
+from generated import write_or_compare
 from pydantic.fields import FieldInfo
 
 from foveate.cli.main import COMMANDS
@@ -216,16 +217,5 @@ def _shown_default(option: click.Option) -> str:
     return f" Default: {option.default}." if isinstance(option.default, int) and not option.is_flag else ""
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the page, or compares it."""
-    text = page()
-    if arguments == ["--check"]:
-        same = PAGE.is_file() and PAGE.read_text("utf-8") == text
-        print(f"{PAGE}: " + ("up to date" if same else "differs from the recipe's types; run python docs/make_reference.py"))
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_compare(PAGE, page(), "make_reference.py", sys.argv[1:]))

@@ -47,3 +47,15 @@ def row(**fields: Any) -> Callable[[Path], Row]:
 def line(text: bytes) -> Callable[[Path], Row]:
     """A line as it stands."""
     return lambda _folder: text
+
+
+def holding(folder: str, name: str, content: bytes | None, kind: str, question: str, answer: str) -> Callable[[Path], Row]:
+    """A row about FOLDER/NAME with this content; None leaves the file out."""
+
+    def make(place: Path) -> Row:
+        (place / folder).mkdir(exist_ok=True)
+        if content is not None:
+            (place / folder / name).write_bytes(content)
+        return {kind: f"{folder}/{name}", "question": question, "answer": answer}
+
+    return make

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.catalogue.case import Accepted, BadRecord, Row
+from tests.catalogue.case import Accepted, BadRecord, Row, holding
 from tests.unit.data.build import corner_picture, encoded, noise_picture
 
 PNG = encoded(corner_picture(24, 20), "PNG")
@@ -18,15 +18,8 @@ JPEG = encoded(noise_picture(), "JPEG", quality=95)
 
 
 def shown(name: str, content: bytes | None) -> Callable[[Path], Row]:
-    """A row about images/NAME with this content; None leaves the file out."""
-
-    def make(folder: Path) -> Row:
-        (folder / "images").mkdir(exist_ok=True)
-        if content is not None:
-            (folder / "images" / name).write_bytes(content)
-        return {"image": f"images/{name}", "question": "What is it?", "answer": "red"}
-
-    return make
+    """A row about an image of this content."""
+    return holding("images", name, content, "image", "What is it?", "red")
 
 
 def valued(value: object) -> Callable[[Path], Row]:

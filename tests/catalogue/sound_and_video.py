@@ -8,20 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.catalogue.case import Accepted, BadRecord, Row
+from tests.catalogue.case import Accepted, BadRecord, Row, holding
 from tests.unit.data.build import clip, m4a, sound
 
 
 def heard(name: str, content: bytes | None) -> Callable[[Path], Row]:
-    """A row about sounds/NAME with this content; None leaves the file out."""
-
-    def make(folder: Path) -> Row:
-        (folder / "sounds").mkdir(exist_ok=True)
-        if content is not None:
-            (folder / "sounds" / name).write_bytes(content)
-        return {"audio": f"sounds/{name}", "question": "What is said?", "answer": "yes"}
-
-    return make
+    """A row about a sound of this content."""
+    return holding("sounds", name, content, "audio", "What is said?", "yes")
 
 
 def watched(name: str, change: Callable[[Path], object]) -> Callable[[Path], Row]:

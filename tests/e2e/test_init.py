@@ -31,6 +31,19 @@ def test_a_held_out_file_beside_it_is_taken(work, foveate):
     assert recipe.data.eval[0].path == str(work / "val.jsonl") and recipe.data.train[0].split is None
 
 
+def test_a_held_out_file_that_cant_be_used_is_not_passed_over(work, foveate):
+    write_set(work, 24)
+    write_jsonl(work / "val.jsonl", [{"a": 1, "b": 2}])
+    result = foveate("init", "train.jsonl", "--yes", "--offline")
+    assert result.code == 2 and "val.jsonl" in result.err and not (work / "recipe.yaml").exists()
+
+
+def test_offline_asks_no_hub(work, foveate, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    result = foveate("init", "foveate-nobody/nothing", "--yes", "--offline", "--split", "train")
+    assert result.code == 2 and "offline, and not in the local cache" in result.err
+
+
 def test_no_picture_is_on_both_sides_of_the_cut(work, foveate):
     (work / "images").mkdir()
     rows = []

@@ -39,7 +39,7 @@ def command(
 ) -> int:  # fmt: skip
     """Look at DATA (a file, a folder, a hub data set or a named set) and write a recipe that trains on it.
 
-    Exit codes: 0 the recipe is written and passes `foveate check`, 2 it is not, or does not.
+    Exit codes: 0 the recipe is written and passes `foveate check` (which is left to you above 20,000 records), 2 it is not, or does not.
     """
     if output.exists() and not overwrite:
         raise FoveateError("is there already", where=str(output), fix="name another one with --output, or add --overwrite")
@@ -48,9 +48,9 @@ def command(
     fields = {"split": split, "name": name, "format": form, "prompt": prompt, "columns": _pairs(columns)}
     fields["media_root"] = str(media_root.absolute()) if media_root else None
     section = _section(data, {key: value for key, value in fields.items() if value})
-    from foveate.run.init import open_split, survey
+    from foveate.run.init import survey
 
-    found = survey(open_split(section))
+    found = survey(section, offline=offline)
     _say(found)
     if not found.usable:
         raise FoveateError(

@@ -24,7 +24,7 @@ from foveate.types import Batch
 
 _STATES = 2  # AdamW keeps two numbers for each one that is trained
 # What a model's code may raise when it asks shapes for values.
-_UNTRACED = (NotImplementedError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+_UNTRACED = (RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,9 +81,18 @@ class Draft:
             self.comments[key] = why
 
 
-def survey(section: SourceSection) -> Survey:
-    """Look at the first records. Raises DataError when the source can't be opened, or its format not be told."""
-    mixture = build_mixture([section])
+def survey(section: SourceSection, *, offline: bool) -> Survey:
+    """Look at the first records, of `split: train` where the source holds several splits and none was chosen.
+
+    Raises DataError when the source can't be opened, or its format not be told.
+    """
+    try:
+        mixture = build_mixture([section], offline=offline)
+    except DataError as error:
+        if error.reason != "bad_split" or section.split is not None:
+            raise
+        section = section.model_copy(update={"split": "train"})
+        mixture = build_mixture([section], offline=offline)
     looked, usable, bad, pixels = 0, [], [], []
     rules = mixture.rules
     for verdict in scan(mixture, level="headers", rules=rules, on_bad=bad.append, indices=list(mixture.first(LOOKED_AT))):
@@ -98,29 +107,23 @@ def survey(section: SourceSection) -> Survey:
     )  # fmt: skip
 
 
-def open_split(section: SourceSection) -> SourceSection:
-    """The section, with `split: train` where the source holds several splits and none was chosen."""
-    try:
-        build_mixture([section])
-    except DataError as error:
-        if error.reason != "bad_split" or section.split is not None:
-            raise
-        return section.model_copy(update={"split": "train"})
-    return section
+def held_out(found: Survey, *, offline: bool) -> tuple[SourceSection, SourceSection | None, str]:
+    """(section to train on, section to hold out or None, why): another split, a file beside it, or the last records.
 
-
-def held_out(found: Survey) -> tuple[SourceSection, SourceSection | None, str]:
-    """(section to train on, section to hold out or None, why): another split, a file beside it, or the last records."""
+    Raises DataError when what lies beside the data is there, but can't be used.
+    """
     section = found.section
     for other in _other_splits(section):
         try:
-            build_mixture([other])
-        except FoveateError:  # not there
-            continue
+            build_mixture([other], offline=offline)
+        except DataError as error:
+            if error.reason != "bad_split":
+                raise
+            continue  # there is none of that name
         return section, other, "the held-out split that lies beside it"
     records = found.mixture.records
-    if records < _SMALLEST or (section.split or "").endswith("]") or section.streaming:
-        return section, None, ""
+    if records < _SMALLEST or (section.split or "").endswith("]"):
+        return section, None, "name held-out records under `eval:` to measure what is learnt"
     start = _border(found.mixture, records - min(_MOST_HELD_OUT, records // 10))
     name, last = section.split or "", records - start
     train, kept = (section.model_copy(update={"split": f"{name}{part}"}) for part in (f"[:-{last}]", f"[-{last}:]"))
@@ -166,13 +169,13 @@ def draft(found: Survey, *, model: str, offline: bool) -> Draft:
     made.put("tuning.rank", 16)
     made.put("tuning.alpha", 32)
     made.put("tuning.parts", parts, "the vision tower stays as it is: add `vision` if the pictures are unlike photographs")
-    train, kept, why = held_out(found)
+    train, kept, why = held_out(found, offline=offline)
     if found.form == "caption" and found.classes:
         names = ", ".join(found.classes).replace("{", "{{").replace("}", "}}")  # a prompt's single braces name columns
         prompt = f"What is shown? Answer with one of: {names}."
         train = train.model_copy(update={"prompt": prompt})
         kept = kept and kept.model_copy(update={"prompt": prompt})
-    made.put("data.train", [train])
+    made.put("data.train", [train], "" if kept is not None else why)
     if kept is not None:
         made.put("data.eval", [kept], why)
     bad = f"{len(found.bad)} of the {found.looked:,} records looked at are bad: mend them, or tolerate so many" if found.bad else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -117,3 +118,16 @@ def jsonl(path: Path, records: list) -> Path:
 def qa_rows(count: int) -> list[dict]:
     """Text-only question/answer records."""
     return [{"question": f"q{number}", "answer": f"a{number}"} for number in range(count)]
+
+
+def read_in_child(source, index: int, column: str) -> str:
+    """A text cell of the source, read by a forked process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, source[index][column].encode())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    found = os.read(reader, 1000)
+    os.close(reader), os.close(writer)
+    return found.decode()

@@ -15,7 +15,7 @@ from foveate.data.sources import grouped
 from foveate.data.sources.open import open_source
 from foveate.data.sources.views import notes_of
 from foveate.errors import DataError
-from tests.unit.data.build import qa_rows, section
+from tests.unit.data.build import qa_rows, read_in_child, section
 
 ROWS = [{"question": f"q{number}", "answer": "a" * number, "image": {"bytes": bytes([number]), "path": None}} for number in range(10)]
 
@@ -68,13 +68,7 @@ def test_columns_of_dictionaries(tmp_path, write):
 def test_reads_on_in_a_forked_process(tmp_path):
     source = open_source(section(path=stream_format(tmp_path / "a.arrow", ROWS)))
     assert source[0]["question"] == "q0"
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writer, source[5]["question"].encode())
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0 and os.read(reader, 10) == b"q5"
-    os.close(reader), os.close(writer)
+    assert read_in_child(source, 5, "question") == "q5"
 
 
 def test_what_datasets_caches(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pytest
 from foveate.data.sources.open import open_source
 from foveate.data.sources.slices import parse_split
 from foveate.errors import DataError
-from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
+from tests.unit.data.build import corner_picture, jsonl, qa_rows, read_in_child, section
 
 
 def questions(source) -> list[str]:
@@ -82,13 +81,7 @@ def test_parquet_by_row_groups_over_several_files(tmp_path):
 def test_parquet_reads_on_in_a_forked_process(tmp_path):
     source = open_source(section(path=parquet(tmp_path / "a.parquet", qa_rows(6))))
     assert source[0]["question"] == "q0"
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writer, source[5]["question"].encode())
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0 and os.read(reader, 10) == b"q5"
-    os.close(reader), os.close(writer)
+    assert read_in_child(source, 5, "question") == "q5"
 
 
 def test_a_folder_with_several_splits_needs_one_named(tmp_path):
