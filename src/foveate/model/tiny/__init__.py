@@ -1,0 +1,46 @@
+"""Tiny random-weight models of the families, each of its real architecture, with a tokenizer, processor and chat template made here.
+
+`build(name)` gives (model, processor) in about a second, from no file and no hub; `save(name, folder)` writes them as a Hugging Face
+folder. Weights are the same on every call. Names are model types, but for variants such as `smolvlm_split`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from foveate.model.load import prepare_transformers
+from foveate.model.tiny import audio, gemma, idefics, llava, qwen_vl
+from foveate.model.tiny.base import Build
+from foveate.model.tiny.unbuilt import UNBUILT
+
+__all__ = ["BUILDS", "UNBUILT", "build", "processor", "save"]
+
+BUILDS: dict[str, Build] = {
+    name: build for module in (audio, gemma, idefics, llava, qwen_vl) for name, build in sorted(module.BUILDS.items())
+}
+
+
+def build(name: str) -> tuple[Any, Any]:
+    """(model, processor) of a family: float32, on the CPU, in training mode. Raises KeyError for a name not in `BUILDS`."""
+    prepare_transformers()
+    import torch
+
+    model_class, config, made = BUILDS[name]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class(config), made
+
+
+def processor(name: str) -> Any:
+    """The processor alone: no model is built."""
+    prepare_transformers()
+    return BUILDS[name]()[2]
+
+
+def save(name: str, folder: Path | str) -> Path:
+    """Writes the family's model and processor to `folder`, as `from_pretrained` reads them."""
+    model, its_processor = build(name)
+    model.save_pretrained(folder)
+    its_processor.save_pretrained(folder)
+    return Path(folder)
