@@ -29,7 +29,12 @@ def build(name: str) -> tuple[Any, Any]:
     model_class, config, made = BUILDS[name]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model_class(config), made
+        model = model_class(config)
+        # Some families start a projector at zero, which would hide whatever goes wrong behind it.
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and not bool(parameter.any()):
+                torch.nn.init.normal_(parameter, std=0.02)
+        return model, made
 
 
 def processor(name: str) -> Any:

@@ -1,0 +1,198 @@
+"""One family under test: a tiny model of its real architecture, its processor, and small conversations about every kind of medium."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image as Pillow
+from torch import Tensor, nn
+
+from foveate.batching.collate import collate_packed, collate_padded
+from foveate.encode.encoder import Encoder
+from foveate.errors import DataError
+from foveate.model import tiny
+from foveate.model.attention import use_segments
+from foveate.model.families import Family, family_of, keeps_logits, positions_of
+from foveate.model.loss import loss_sum
+from foveate.train.step import packed
+from foveate.types import Audio, Batch, Conversation, Example, Image, Media, MediaKind, Message, Part, Text, Video
+
+RATE_HZ = 16_000
+_SIZES = ((64, 64), (48, 80), (90, 50))  # height, width
+_SECONDS = (0.6, 1.0, 0.8)
+_ANSWERS = ("red circle", "three blue squares", "yes, the answer is yes")
+
+
+class CantDo(Exception):
+    """What a family can't do and Foveate says so: a cell with a reason, not a failure."""
+
+
+def picture(seed: int, size: tuple[int, int]) -> bytes:
+    """A PNG of noise, height x width."""
+    draw = np.random.default_rng(seed)
+    out = io.BytesIO()
+    Pillow.fromarray(draw.integers(0, 255, (*size, 3), dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def medium(kind: MediaKind, number: int) -> Media:
+    """The number-th image, sound or clip; neighbours differ in size."""
+    size = _SIZES[number % len(_SIZES)]
+    if kind == "image":
+        return Image(data=picture(number, size))
+    if kind == "video":
+        frames = tuple(Image(data=picture(100 * number + i, size)) for i in range(4))
+        return Video(frames=frames, frames_fps=2.0, num_frames=4)
+    samples = np.random.default_rng(number).normal(0, 0.1, int(RATE_HZ * _SECONDS[number % len(_SECONDS)]))
+    out = io.BytesIO()
+    soundfile.write(out, samples.astype("float32"), RATE_HZ, format="WAV")
+    return Audio(data=out.getvalue())
+
+
+def talk(*turns: tuple[str, tuple[Part, ...]]) -> Conversation:
+    """A conversation of (role, parts)."""
+    return Conversation(messages=tuple(Message(role=role, parts=parts) for role, parts in turns))
+
+
+def say(text: str) -> tuple[Part, ...]:
+    """Parts of a turn that is text alone."""
+    return (Text(text=text),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A family; `model` is never changed, columns take copies."""
+
+    name: str
+    model: nn.Module
+    processor: Any
+
+    @cached_property
+    def family(self) -> Family:
+        """The family's row."""
+        return family_of(self.model.config)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that training would use, images as the processor makes them."""
+        return Encoder(self.processor, positions=positions_of(self.model.config))
+
+    @cached_property
+    def kinds(self) -> tuple[MediaKind, ...]:
+        """The kinds of media that processor and template take."""
+        return tuple(kind for kind in ("image", "audio", "video") if kind in self.encoder.kinds)
+
+    def about(self, kind: MediaKind) -> list[Conversation]:
+        """Three conversations about one medium each, of different sizes."""
+        return [
+            talk(("user", (medium(kind, i), Text(text=f"what color is object {i}?"))), ("assistant", say(answer)))
+            for i, answer in enumerate(_ANSWERS)
+        ]
+
+    @cached_property
+    def odd(self) -> dict[str, Conversation]:
+        """Conversations that not every family takes, by what they are: several media, several turns, none at all."""
+        kind = self.kinds[0]
+        return {
+            "two media": talk(
+                ("user", (medium(kind, 0), medium(kind, 1), Text(text="compare them"))), ("assistant", say("the same, but for the size"))
+            ),
+            "several turns": talk(
+                ("user", (medium(kind, 2), Text(text="how many objects?"))),
+                ("assistant", say("two")),
+                ("user", say("say two or three")),
+                ("assistant", say("three")),
+            ),
+            "text alone": talk(("user", say("say yes or no, yes?")), ("assistant", say("yes"))),
+        }
+
+    @cached_property
+    def examples(self) -> dict[str, list[Example]]:
+        """Encoded conversations: by kind of medium, and the odd ones that the family takes."""
+        found = {kind: [self.encoder(conversation) for conversation in self.about(kind)] for kind in self.kinds}
+        for what, conversation in self.odd.items():
+            try:
+                found[what] = [self.encoder(conversation)]
+            except DataError:
+                continue  # `encodes` names it
+        return found
+
+    @property
+    def refused(self) -> list[str]:
+        """The odd conversations that the family does not take."""
+        return [what for what in self.odd if what not in self.examples]
+
+    @property
+    def mixed(self) -> list[Example]:
+        """One example of every kind and of every odd form, all different."""
+        return [rows[i % len(rows)] for i, rows in enumerate(self.examples.values())] + self.examples[self.kinds[0]][1:2]
+
+    def fresh(self) -> nn.Module:
+        """A copy of the model to change."""
+        return copy.deepcopy(self.model)
+
+    def padded(self, examples: Sequence[Example]) -> Batch:
+        """The examples as one padded batch."""
+        return collate_padded(examples, self.family, pad_id=self.encoder.pad_id)
+
+    def packed(self, examples: Sequence[Example]) -> Batch:
+        """The examples as one packed row."""
+        return collate_packed(examples, self.family)
+
+
+def loss_of(model: nn.Module, batch: Batch, family: Family) -> Tensor:
+    """The mean loss over the batch's targets, as a training step computes it."""
+    with packed(batch, family):
+        return loss_sum(model, batch, keeps_logits=keeps_logits(model)) / batch.num_targets
+
+
+def gradients(model: nn.Module, batches: Sequence[Batch], family: Family) -> tuple[float, dict[str, Tensor]]:
+    """(mean loss over all targets, gradients by parameter) of micro-batches that belong to one step."""
+    model.zero_grad(set_to_none=True)
+    targets, total = sum(batch.num_targets for batch in batches), 0.0
+    for batch in batches:
+        with packed(batch, family):
+            loss = loss_sum(model, batch, keeps_logits=keeps_logits(model)) / targets
+            loss.backward()
+        total += float(loss.detach())
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal(found: tuple[float, dict[str, Tensor]], wanted: tuple[float, dict[str, Tensor]], *, tolerance: float = 1e-5) -> None:
+    """Equal loss and gradients; a gradient that is rounding noise is measured against the largest one."""
+    assert abs(found[0] - wanted[0]) <= tolerance * max(1.0, abs(wanted[0])), f"loss {found[0]} is not {wanted[0]}"
+    scale = max(float(grad.norm()) for grad in wanted[1].values())
+    for name, grad in wanted[1].items():
+        assert name in found[1], f"{name} has no gradient"
+        off, size = float((found[1][name] - grad).norm()), float(grad.norm())
+        assert off <= tolerance * max(size, 1e-3 * scale), f"{name}: gradients are {off:.2e} apart, of {size:.2e}"
+
+
+def subject(name: str) -> Subject:
+    """The family of this name, in training mode without dropout."""
+    model, processor = tiny.build(name)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return Subject(name=name, model=model, processor=processor)
+
+
+def segmented(model: nn.Module) -> nn.Module:
+    """The model, attending within each packed sample."""
+    use_segments(model)
+    return model
+
+
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """[B, T, vocabulary] of a padded batch, in evaluation mode."""
+    with torch.no_grad():
+        return model.eval()(**batch.inputs, use_cache=False).logits
