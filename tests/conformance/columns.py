@@ -28,7 +28,19 @@ from foveate.model.load import load_model, load_processor
 from foveate.model.parts import bare_name, part_of
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
 from foveate.train.export import export_model
-from tests.conformance.subject import CantDo, Subject, assert_equal, gradients, logits_of, loss_of, segmented
+from tests.conformance import plain
+from tests.conformance.subject import (
+    ANSWERS,
+    QUESTIONS,
+    CantDo,
+    Subject,
+    assert_equal,
+    gradients,
+    logits_of,
+    loss_of,
+    medium_file,
+    segmented,
+)
 
 _TOWERS = {"vision", "projector"}
 
@@ -73,6 +85,19 @@ def collates(subject: Subject) -> str:
     dummy = subject.encoder.dummy(frozenset(subject.kinds[:1]))
     assert not (dummy.labels != IGNORED).any()
     return f"{len(subject.mixed)} samples"
+
+
+def equals_transformers(subject: Subject) -> str:
+    """Loss and gradients of conversations about every kind of medium are those of plain transformers, with labels found by hand."""
+    talks = []
+    for kind in subject.kinds:
+        token = plain.token_for_strings(subject.processor, kind)
+        for number, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True)):
+            talks.append((plain.chat_of(question, kind), answer, plain.media_arguments(kind, medium_file(kind, number)), token))
+    examples = [example for kind in subject.kinds for example in subject.examples[kind]]
+    wanted = plain.loss_and_gradients(subject.fresh(), subject.processor, talks, subject.encoder.end_ids)
+    assert_equal(gradients(subject.fresh(), [subject.padded([example]) for example in examples], subject.family), wanted)
+    return ""
 
 
 def packs(subject: Subject) -> str:
@@ -227,6 +252,7 @@ Column = Callable[[Subject], str]
 COLUMNS: dict[str, Column] = {
     "encodes": encodes,
     "labels proven": labels_proven,
+    "equals transformers": equals_transformers,
     "collates": collates,
     "packs": packs,
     "learns": learns,

@@ -28,7 +28,8 @@ from foveate.types import Audio, Batch, Conversation, Example, Image, Media, Med
 RATE_HZ = 16_000
 _SIZES = ((64, 64), (48, 80), (90, 50))  # height, width
 _SECONDS = (0.6, 1.0, 0.8)
-_ANSWERS = ("red circle", "three blue squares", "yes, the answer is yes")
+QUESTIONS = tuple(f"what color is object {number}?" for number in range(3))
+ANSWERS = ("red circle", "three blue squares", "yes, the answer is yes")
 
 
 class CantDo(Exception):
@@ -43,18 +44,25 @@ def picture(seed: int, size: tuple[int, int]) -> bytes:
     return out.getvalue()
 
 
-def medium(kind: MediaKind, number: int) -> Media:
-    """The number-th image, sound or clip; neighbours differ in size."""
+def medium_file(kind: MediaKind, number: int) -> bytes | list[bytes]:
+    """The number-th image or sound as a file, or a clip's frames as files; neighbours differ in size."""
     size = _SIZES[number % len(_SIZES)]
     if kind == "image":
-        return Image(data=picture(number, size))
+        return picture(number, size)
     if kind == "video":
-        frames = tuple(Image(data=picture(100 * number + i, size)) for i in range(4))
-        return Video(frames=frames, frames_fps=2.0, num_frames=4)
+        return [picture(100 * number + i, size) for i in range(4)]
     samples = np.random.default_rng(number).normal(0, 0.1, int(RATE_HZ * _SECONDS[number % len(_SECONDS)]))
     out = io.BytesIO()
     soundfile.write(out, samples.astype("float32"), RATE_HZ, format="WAV")
-    return Audio(data=out.getvalue())
+    return out.getvalue()
+
+
+def medium(kind: MediaKind, number: int) -> Media:
+    """The same as a part of a conversation."""
+    found = medium_file(kind, number)
+    if kind == "video":
+        return Video(frames=tuple(Image(data=frame) for frame in found), frames_fps=2.0, num_frames=4)
+    return Image(data=found) if kind == "image" else Audio(data=found)
 
 
 def talk(*turns: tuple[str, tuple[Part, ...]]) -> Conversation:
@@ -93,8 +101,8 @@ class Subject:
     def about(self, kind: MediaKind) -> list[Conversation]:
         """Three conversations about one medium each, of different sizes."""
         return [
-            talk(("user", (medium(kind, i), Text(text=f"what color is object {i}?"))), ("assistant", say(answer)))
-            for i, answer in enumerate(_ANSWERS)
+            talk(("user", (medium(kind, i), Text(text=question))), ("assistant", say(answer)))
+            for i, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True))
         ]
 
     @cached_property

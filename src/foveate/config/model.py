@@ -9,6 +9,21 @@ from pydantic import Field
 from foveate.config.base import MaybePath, Section
 
 
+class QuantizeSection(Section):
+    """Frozen linear layers in 4 or 8 bits, under adapters that are trained in full precision (QLoRA, Dettmers et al., 2023)."""
+
+    bits: Literal[4, 8] = Field(4, description="Bits of a weight.")
+    backend: Literal["bitsandbytes", "torchao"] = Field(
+        "bitsandbytes", description="The library whose layers are used; adapters over torchao need 8 bits."
+    )
+    type: Literal["nf4", "fp4"] = Field("nf4", description="With 4 bits: `nf4` suits weights that are normally distributed.")
+    double: bool = Field(True, description="With 4 bits: quantise the scales as well, which saves 0.37 bits a weight.")
+    parts: list[Literal["vision", "projector", "language", "head"]] = Field(
+        default_factory=lambda: ["language"], description="Parts whose linear layers are quantised; a head tied to the embeddings can't be."
+    )
+    skip: list[str] = Field(default_factory=list, description="Names or wildcards of modules in these parts that are left as they are.")
+
+
 class ModelSection(Section):
     """The base model and how its processor sees media."""
 
@@ -16,6 +31,15 @@ class ModelSection(Section):
     revision: str | None = Field(None, description="Hub revision (commit, tag or branch); the commit is recorded with the run.")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Type of the weights in memory; `auto` keeps the checkpoint's own."
+    )
+    quantize: QuantizeSection | None = Field(
+        None, description="Holds frozen linear layers in 4 or 8 bits, for tuning.type lora: `{}` for 4 bits, `{bits: 8}`."
+    )
+    add_tokens: list[str] = Field(
+        default_factory=list, description="Tokens that the tokenizer gets, e.g. `['<loc>']`; their embeddings start at the mean and are trained."
+    )
+    add_special_tokens: list[str] = Field(
+        default_factory=list, description="The same for special tokens, which are left out of decoded answers."
     )
     chat_template: MaybePath | None = Field(
         None, description="Overrides the chat template: the template itself, a .jinja file, or a JSON file with `chat_template`."

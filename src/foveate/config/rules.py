@@ -7,33 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from foveate.config.base import Section
 from foveate.config.batch import BatchSection
+from foveate.config.broken import Broken, twice
 from foveate.config.data import DataSection, SourceSection
 from foveate.config.media import DOMAIN, MediaSection
 from foveate.config.model import ModelSection
 from foveate.config.optim import OptimSection
 from foveate.config.recipe import Recipe
 from foveate.config.roles import ROLES
+from foveate.config.rules_tuning import model_rules, tuning_rules
 from foveate.config.suggest import listed, nearest
-from foveate.config.train import EvaluateSection, TrainSection
+from foveate.config.train import EvaluateSection, ParallelSection, TrainSection
 from foveate.config.tuning import TuningSection
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARE = re.compile(r"([0-9]+(\.[0-9]+)?)%")
 _FUNCTION = re.compile(r"(.+\.py:[A-Za-z_]\w*)|([A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
-    """A broken rule at `path`; `also` names other values it depends on (if one of them is wrong itself, this is not reported)."""
-
-    path: str
-    problem: str
-    fix: str = ""
-    also: tuple[str, ...] = ()
 
 
 def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator[Broken]:
@@ -42,8 +33,14 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
     media, batch, optim, train, evaluate = (sections[name] for name in ("media", "batch", "optim", "train", "evaluate"))
     if isinstance(model, ModelSection):
         yield from _model(model)
+        parallel = sections["parallel"]
+        yield from model_rules(
+            model,
+            tuning if isinstance(tuning, TuningSection) else None,
+            parallel if isinstance(parallel, ParallelSection) else None,
+        )
     if isinstance(tuning, TuningSection):
-        yield from _tuning(tuning)
+        yield from tuning_rules(tuning)
     if isinstance(data, DataSection):
         yield from _data(data)
     if isinstance(media, MediaSection):
@@ -61,17 +58,17 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
     if isinstance(optim, OptimSection):
         yield from _optim(optim)
     if isinstance(optim, OptimSection) and isinstance(tuning, TuningSection):
-        yield from _per_part(optim, tuning)
+        yield from _per_part(optim, tuning, model if isinstance(model, ModelSection) else None)
     if isinstance(optim, OptimSection) and isinstance(train, TrainSection) and train.steps is not None and optim.warmup > train.steps:
         problem = f"is {optim.warmup:g} steps, more than train.steps ({train.steps})"
         yield Broken(path="optim.warmup", problem=problem, fix="make it smaller, or a share below 1", also=("train.steps",))
     if isinstance(evaluate, EvaluateSection):
-        yield from _twice("evaluate.metrics", evaluate.metrics)
+        yield from twice("evaluate.metrics", evaluate.metrics)
     if isinstance(evaluate, EvaluateSection) and isinstance(train, TrainSection) and isinstance(data, DataSection):
         yield from _evaluation(data, train, evaluate)
     log = sections["log"]
     if isinstance(log, list):
-        yield from _twice("log", log)
+        yield from twice("log", log)
 
 
 def _media(media: MediaSection) -> Iterator[Broken]:
@@ -79,16 +76,11 @@ def _media(media: MediaSection) -> Iterator[Broken]:
         if not DOMAIN.fullmatch(entry):
             fix = "write hosts, as images.example.org, or *.example.org for all below it"
             yield Broken(path=f"media.fetch.{index}", problem=f"is {entry!r}, which is no domain", fix=fix)
-    yield from _twice("media.fetch", media.fetch)
+    yield from twice("media.fetch", media.fetch)
     defaults = MediaSection.model_fields
     for name in ("fetch_max_mb", "fetch_timeout_s", "fetch_cache"):
         if not media.fetch and media.model_dump()[name] != defaults[name].default:
             yield Broken(path=f"media.{name}", problem="has no effect: nothing is fetched", fix="remove it, or name domains in media.fetch")
-
-
-def _twice(path: str, values: list[str]) -> Iterator[Broken]:
-    for value in dict.fromkeys(value for value in values if values.count(value) > 1):
-        yield Broken(path=path, problem=f"names {value} twice", fix="name it once")
 
 
 def _model(model: ModelSection) -> Iterator[Broken]:
@@ -113,30 +105,6 @@ def _model(model: ModelSection) -> Iterator[Broken]:
         )
     for name in sorted({"min_pixels", "max_pixels"} & model.processor.keys()):
         yield Broken(path=f"model.processor.{name}", problem="has a field of its own", fix=f"write model.{name} instead")
-
-
-def _tuning(tuning: TuningSection) -> Iterator[Broken]:
-    for path, parts in (("parts", tuning.parts), ("freeze", tuning.freeze), ("also_full", tuning.also_full)):
-        yield from _twice(f"tuning.{path}", list(parts))
-    also = ("tuning.parts", "tuning.freeze", "tuning.also_full", "tuning.type")
-    for trained in ("parts", "also_full"):
-        for part in tuning.parts if trained == "parts" else tuning.also_full:
-            if part in tuning.freeze:
-                yield Broken(path="tuning.freeze", problem=f"{part} stands in tuning.{trained} too", fix="keep one of the two", also=also)
-    for part in tuning.also_full:
-        if part in tuning.parts and tuning.type == "lora":
-            problem = f"{part} stands in tuning.parts too: it is trained with adapters or in full, not both"
-            yield Broken(path="tuning.also_full", problem=problem, fix="keep one of the two", also=also)
-    if tuning.type == "full" and tuning.targets is not None:
-        yield Broken(path="tuning.targets", problem="has no effect with type full", fix="remove it, or set type: lora", also=also)
-    if tuning.type == "full" and tuning.also_full:
-        yield Broken(path="tuning.also_full", problem="has no effect with type full", fix="name those parts in tuning.parts", also=also)
-    if tuning.targets is not None and not tuning.targets:
-        yield Broken(
-            path="tuning.targets", problem="is empty, so no layer gets adapters", fix="remove it to adapt all linear layers of tuning.parts"
-        )
-    if not tuning.parts and not tuning.also_full:
-        yield Broken(path="tuning.parts", problem="is empty, so nothing would be trained", fix="name a part, e.g. [language]", also=also)
 
 
 def _data(data: DataSection) -> Iterator[Broken]:
@@ -229,8 +197,10 @@ def trained_parts(tuning: TuningSection) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*tuning.parts, *(tuning.also_full if tuning.type == "lora" else [])]))
 
 
-def _per_part(optim: OptimSection, tuning: TuningSection) -> Iterator[Broken]:
+def _per_part(optim: OptimSection, tuning: TuningSection, model: ModelSection | None) -> Iterator[Broken]:
     trained = trained_parts(tuning)
+    if model is None or tuning.modules_to_save or model.add_tokens or model.add_special_tokens:
+        return  # which parts these lie in shows in the model alone: the optimizer refuses what is not trained
     for part in optim.per_part:
         if part not in trained:
             problem = f"has no effect: {part} is not trained (trained: {listed(trained)})"

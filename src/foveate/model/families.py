@@ -52,7 +52,7 @@ FAMILIES: dict[str, Family] = {
 # Names of module-tree components, whole words, that hold each part in transformers' families. A part nested in another
 # wins (Qwen's `visual.merger` is a projector), so projectors are looked for first.
 PROJECTOR_NAMES = frozenset(
-    "connector multi_modal_projector mm_projector projector projection_layer merger deepstack_merger_list aligner image_newline "
+    "connector multi_modal_projector mm_projector projector projection_layer merger merger_list deepstack_merger_list aligner image_newline "
     "img_projection img_projection_up img_projection_down vision_adapter embed_vision embed_audio modality_projection "
     "up_proj_for_speech down_proj_for_speech up_proj_for_vision_speech down_proj_for_vision_speech language_projection qformer".split()
 )

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ def prepare_transformers() -> None:
             library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _SHIM.append(library)
             importlib.import_module("torchvision")
+    _prepare_torchaudio()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked data workers would only warn about it
     import transformers
 
@@ -53,6 +55,24 @@ def prepare_transformers() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _prepare_torchaudio() -> None:
+    """The same for torchaudio, whose own operators (aligning, filtering) some speech processors import and do not use.
+
+    Beside a CPU torch its compiled library can't be loaded; torchaudio works without one where there is none, so it is told so.
+    """
+    if "torchaudio" in sys.modules or importlib.util.find_spec("torchaudio") is None:
+        return
+    try:
+        importlib.import_module("torchaudio")
+    except OSError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        utils = types.ModuleType("torchaudio._extension.utils")
+        utils.__dict__.update(_load_lib=lambda name: False, _check_cuda_version=None, _init_dll_path=None)
+        sys.modules[utils.__name__] = utils
+        importlib.import_module("torchaudio")
 
 
 def resolve_id(section: ModelSection) -> str:
@@ -97,8 +117,11 @@ def load_model(section: ModelSection, *, attention: str = "sdpa") -> PreTrainedM
     prepare_transformers()
     auto = _auto_class(load_config(section))
     dtype = section.dtype if section.dtype == "auto" else torch_dtype(section.dtype)
+    # SDPA is transformers' own choice for every part that can do it; asked for by name, a part that can't (Gemma 4's audio tower)
+    # makes it refuse the model.
+    asked = None if attention == "sdpa" else attention
     model, info = _from_pretrained(
-        auto, section, what="weights", dtype=dtype, attn_implementation=attention, use_safetensors=True, output_loading_info=True
+        auto, section, what="weights", dtype=dtype, attn_implementation=asked, use_safetensors=True, output_loading_info=True
     )
     missing = sorted(key for key in info["missing_keys"] if key not in set(model._tied_weights_keys or ()))
     if missing:

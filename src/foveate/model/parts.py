@@ -14,7 +14,9 @@ from foveate.config.base import PartName
 from foveate.model.families import PROJECTOR_NAMES, VISION_NAMES
 
 PARTS: tuple[PartName, ...] = ("vision", "projector", "language", "embeddings", "head")
-_WRAPPING = {"base_model", "base_layer", "modules_to_save", "original_module", "default", "module", "_orig_mod"}
+_WRAPPING = {"base_model", "base_layer", "modules_to_save", "original_module", "default", "module", "_orig_mod", "token_adapter"}
+# The rows that PEFT trains of an embedding stand for its weight.
+_ROWS = {"trainable_tokens_delta": "weight", "trainable_tokens_original": "weight"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ def bare_name(name: str) -> str:
     words = name.split(".")
     if words[:2] == ["base_model", "model"]:
         words = words[2:]
-    words = [word for word in words if word not in _WRAPPING]
+    words = [_ROWS.get(word, word) for word in words if word not in _WRAPPING]
     return ".".join(word for word in words if not word.startswith("lora_"))
 
 

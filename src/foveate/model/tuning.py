@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import re
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -15,14 +13,21 @@ from foveate.config.base import PartName
 from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable
-from foveate.model.parts import PARTS, classifier, is_tied, part_of, parts_below, trained_parts
+from foveate.model.parts import PARTS, bare_name, is_tied, part_of, parts_below, trained_parts
+from foveate.model.targets import Targets, adapter_targets, as_pattern, parameters_of, trained_in_full, whole_modules
+from foveate.model.tokens import check_rows_trained, new_rows
 
 
-def apply_tuning(model: nn.Module, section: TuningSection, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+def apply_tuning(
+    model: nn.Module, section: TuningSection, *, seed: int, new_tokens: Sequence[int] = ()
+) -> tuple[nn.Module, tuple[str, ...]]:
     """Freeze, unfreeze and wrap `model` as the recipe says.
 
+    Args:
+        new_tokens: ids of added tokens, whose rows of embeddings and head are trained whatever else is.
+
     Returns the model to train (a PEFT model with LoRA) and notes for the log. Raises ModelError where a part or a target
-    matches nothing.
+    matches nothing, or new tokens would stay as they are.
     """
     parts = part_of(model)
     notes = _check_parts(model, section, set(parts.values()))
@@ -31,9 +36,13 @@ def apply_tuning(model: nn.Module, section: TuningSection, *, seed: int) -> tupl
         whole |= {"embeddings", "head"}
     if section.type == "lora":
         torch.manual_seed(seed)  # PEFT draws the adapters' first weights
-        return _with_adapters(model, section, whole), notes
+        tuned, more = _with_adapters(model, section, whole, new_tokens)
+        return tuned, (*notes, *more)
+    trained = trained_in_full(model, section, whole)
+    if new_tokens:
+        check_rows_trained(model, trained)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parts[name] in whole)
+        parameter.requires_grad_(name in trained)
     return model, notes
 
 
@@ -100,67 +109,67 @@ def _check_parts(model: nn.Module, section: TuningSection, present: set[PartName
     return ()
 
 
-def _with_adapters(model: nn.Module, section: TuningSection, whole: set[PartName]) -> nn.Module:
+def _with_adapters(
+    model: nn.Module, section: TuningSection, whole: set[PartName], new_tokens: Sequence[int]
+) -> tuple[nn.Module, tuple[str, ...]]:
     from peft import LoraConfig, get_peft_model
 
-    names = _lora_targets(model, section)
+    kept = whole_modules(model, section, whole)
+    _refuse_quantised(model, kept)
+    targets = adapter_targets(model, section, whole=kept)
+    rows = new_rows(model, new_tokens, whole=kept, adapted=targets.modules)
+    tied = is_tied(model)
     config = LoraConfig(
         r=section.rank,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
-        target_modules=_as_pattern(model, names),
-        modules_to_save=sorted(_whole_modules(model, whole)) or None,
+        use_rslora=section.rslora,
+        use_dora=section.dora,
+        target_modules=as_pattern(model, targets.modules) if targets.modules else [],
+        target_parameters=list(targets.experts) or None,
+        modules_to_save=sorted(kept) or None,
+        trainable_token_indices=rows or None,
         # PEFT trains copies of such modules; without this the copy of a tied embedding would leave the head behind as it was.
-        ensure_weight_tying="head" in whole and is_tied(model),
+        ensure_weight_tying="head" in whole and tied,
     )
-    return get_peft_model(model, config)
+    notes = _experts_note(model, targets)
+    tuned = get_peft_model(model, config)
+    _check_trained(tuned, targets, kept, rows)
+    return tuned, notes
 
 
-def _lora_targets(model: nn.Module, section: TuningSection) -> list[str]:
-    classify = classifier(model)
-    linear = {name: classify(name + ".weight") for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    inside = [name for name, part in linear.items() if part in section.parts]
-    if section.targets is None:
-        if not inside:
-            raise ModelError(f"no linear layer in {', '.join(section.parts)}", where="tuning.parts", fix="choose another part")
-        return inside
-    chosen: set[str] = set()
-    for pattern in section.targets:
-        hits = [name for name in inside if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*.{pattern}")]
-        if not hits:
-            leaves = sorted({name.rpartition(".")[2] for name in inside})
-            near = difflib.get_close_matches(pattern.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
-            raise ModelError(
-                f"'{pattern}' matches no linear layer in {', '.join(section.parts)}",
-                where="tuning.targets",
-                fix=f"did you mean {', '.join(near)}?",
-            )
-        chosen.update(hits)
-    return [name for name in inside if name in chosen]
+def _experts_note(model: nn.Module, targets: Targets) -> tuple[str, ...]:
+    if not targets.left:
+        return ()
+    count = parameters_of(model, targets.left)
+    near = "', '".join(sorted({f"experts.{name.rpartition('.')[2]}" for name in targets.left}))
+    return (
+        f"the experts' {count:,} parameters stay frozen: adapters are on the other layers. To adapt them too, at rank r for each expert, "
+        f"name them in tuning.targets: ['{near}', ...]",
+    )
 
 
-def _as_pattern(model: nn.Module, names: list[str]) -> str | list[str]:
-    """The shortest exact description of `names`: PEFT stores it with the adapter, and a regex stays readable at any depth."""
-    roots = sorted({re.split(r"\.\d+\.", name)[0] for name in names})
-    leaves = sorted({re.split(r"\.\d+\.", name)[-1] for name in names if re.search(r"\.\d+\.", name)})
-    pattern = f"({'|'.join(map(re.escape, roots))})(\\..*)?\\.?({'|'.join(map(re.escape, leaves))})"
-    hits = {name for name, _ in model.named_modules() if re.fullmatch(pattern, name)}
-    return pattern if hits == set(names) else names
+def _refuse_quantised(model: nn.Module, kept: Sequence[str]) -> None:
+    for name in kept:
+        for inner, parameter in model.get_submodule(name).named_parameters():
+            if not parameter.dtype.is_floating_point:
+                raise ModelError(
+                    f"{name}.{inner} is quantised, so it can't be trained in full",
+                    where="tuning.modules_to_save",
+                    fix="name it in model.quantize.skip, or leave it out",
+                )
 
 
-def _whole_modules(model: nn.Module, whole: set[PartName]) -> list[str]:
-    """Largest modules that lie entirely in the parts trained in full beside the adapters."""
-    parts, found = part_of(model), []
-    below = parts_below(parts)
-    for name, module in model.named_modules():
-        covered = name in below and below[name] <= whole
-        if covered and not isinstance(module, (nn.ModuleList, nn.ModuleDict)) and not any(name.startswith(f"{done}.") for done in found):
-            found.append(name)
-    loose = [n for n, part in parts.items() if part in whole and not any(n.startswith(f"{done}.") for done in found)]
-    if loose:
+def _check_trained(tuned: nn.Module, targets: Targets, kept: Sequence[str], rows: dict[str, list[int]]) -> None:
+    """PEFT finds modules by the ends of their names: what it wrapped must be what was meant, no more and no less."""
+    owners = {bare_name(name).rpartition(".")[0] for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    meant = {*targets.modules, *(name.rpartition(".")[0] for name in targets.experts), *kept, *rows}
+    odd = [owner for owner in owners if not any(owner == name or owner.startswith(f"{name}.") for name in meant)]
+    lost = [name for name in meant if not any(owner == name or owner.startswith(f"{name}.") for owner in owners)]
+    tied = is_tied(tuned.get_base_model()) if kept else False
+    if (odd and not tied) or (lost and not tied):
         raise ModelError(
-            f"{', '.join(loose[:3])} is not inside a module of its own, so PEFT can't train it beside adapters",
-            where="tuning.also_full",
-            fix="leave that part out, or use `tuning.type: full`",
+            f"PEFT would train {', '.join(sorted(odd)[:3]) or 'nothing'} instead of {', '.join(sorted(lost)[:3]) or 'less'}",
+            where="tuning",
+            fix="name other modules: these names are the ends of others",
         )
-    return found

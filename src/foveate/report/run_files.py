@@ -72,6 +72,8 @@ class RunFacts:
     total_time_s: float = 0.0
     peak_memory_bytes: int = 0
     checkpoint: str = ""  # folder of the final model
+    step: int = 0  # steps done, of the final model those behind its weights
+    fingerprints: dict[str, str] = field(default_factory=dict)  # what the run depends on beside its recipe: base model, data, encoder
     base_model: str = ""  # id or folder of the weights that the run started from
     auto_class: str = "AutoModelForImageTextToText"  # the transformers class that loads the model
 

@@ -349,6 +349,8 @@ def write_facts(session: Session, run: Run, *, status: str) -> None:
         train_time_s=session.train_time_s,
         total_time_s=time.perf_counter() - session.started,
         device=session.ranks.device,
+        fingerprints=session.fingerprints,
+        model_step=session.best.step if session.best is not None else run.step,
     )
     if session.ranks.first:
         facts.write(session.options.run_dir)

@@ -35,6 +35,8 @@ def run_facts(
     train_time_s: float,
     total_time_s: float,
     device: torch.device,
+    fingerprints: dict[str, str],
+    model_step: int,
 ) -> RunFacts:
     """Everything that is known of the run now."""
     totals = accounts.totals(step)
@@ -59,6 +61,8 @@ def run_facts(
         total_time_s=total_time_s,
         peak_memory_bytes=peak_memory_bytes(device),
         checkpoint=str(run_dir / "model") if status == "done" else "",
+        step=model_step if status == "done" else step,
+        fingerprints=fingerprints,
         base_model=prepared.recipe.model.id,
         auto_class=auto_class_name(prepared.config),
     )

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from foveate.data.files import sync_folder
 from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
-from foveate.train.manifest import sync_tree
+from foveate.train.manifest import record_file, sync_tree, write_manifest
 from foveate.train.tensors import whole_state
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+
+_REFUSED = re.compile(r"^- `(\w+)`: `do_sample` is not set", re.MULTILINE)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def export_model(
@@ -26,6 +33,7 @@ def export_model(
 ) -> Path:
     """Writes `out_dir`: model, processor, chat template and pixel limits; adapters in PEFT's own format, naming their base model.
 
+    MANIFEST.json in it lists every file with its hash, so that `foveate export` can tell whether they are still what was written.
     All processes call it (sharded weights are gathered); rank 0 writes. What stood in `out_dir` is replaced at the very end. Raises
     CheckpointError when it can't be written, or when PEFT left out weights that were trained.
     """
@@ -37,12 +45,16 @@ def export_model(
     def write() -> None:
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
-        if adapters:
-            _save_adapters(inner, state, stage, base_id, base_revision)
-            _check_complete(inner, stage, out_dir)
-        else:
-            _save_weights(inner, state, stage)
-        processor.save_pretrained(stage)
+        with disk_errors():
+            if adapters:
+                save_adapters(inner, state, stage, base_id, base_revision)
+                _check_complete(inner, stage, out_dir)
+            else:
+                mend_generation(inner.generation_config)
+                _save_weights(inner, state, stage)
+            processor.save_pretrained(stage)
+        files = [path for path in stage.rglob("*") if path.is_file()]
+        write_manifest(stage, {path.relative_to(stage).as_posix(): record_file(path) for path in files})
         sync_tree(stage)
         _replace(stage, out_dir)
 
@@ -60,6 +72,33 @@ def is_peft(model: nn.Module) -> bool:
     return any(kind.__module__.startswith("peft.") and kind.__name__ == "PeftModel" for kind in type(model).__mro__)
 
 
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """A disk's failure as the OSError that it is: safetensors' writer has an exception of its own for it."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+
+
+def mend_generation(config: GenerationConfig) -> tuple[str, ...]:
+    """Unsets what transformers refuses to write and no generation would look at: sampling settings beside `do_sample: false`.
+
+    Some published models come with such settings; they load, but can't be saved. Returns what was unset.
+    """
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        names = tuple(_REFUSED.findall(str(error)))
+        for name in names:
+            config.__dict__[name] = None
+        return names
+    return ()
+
+
 def _save_weights(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None:
     """Through the model's own save, which knows the names on disk (Qwen2-VL's differ from its modules') and drops tied copies."""
     owners: dict[int, str] = {}
@@ -70,7 +109,8 @@ def _save_weights(model: PreTrainedModel, state: dict[str, Tensor], folder: Path
     model.save_pretrained(folder, state_dict=state)
 
 
-def _save_adapters(model: PeftModel, state: dict[str, Tensor], folder: Path, base_id: str, revision: str | None) -> None:
+def save_adapters(model: PeftModel, state: dict[str, Tensor], folder: Path, base_id: str, revision: str | None) -> None:
+    """Writes adapters and modules trained in full in PEFT's own format, naming their base model."""
     for config in model.peft_config.values():
         config.base_model_name_or_path, config.revision = base_id, revision
     # `save_embedding_layers="auto"` would ask the hub whether the base model's vocabulary had another size.

@@ -126,6 +126,16 @@ def why_not(folder: Path) -> str | None:
     present = {path.relative_to(folder).as_posix() for path in (folder / TENSORS).rglob("*") if path.is_file()}
     if unlisted := sorted(present - files.keys()):
         return f"{unlisted[0]} is not listed in {MANIFEST}"
+    return _changed(folder, files)
+
+
+def damage(folder: Path) -> str | None:
+    """None where every file that the folder's MANIFEST.json lists is as it was written, else what is wrong. Reads every byte."""
+    files, problem = _read_manifest(folder)
+    return problem if files is None else _changed(folder, files)
+
+
+def _changed(folder: Path, files: Mapping[str, FileRecord]) -> str | None:
     for name, listed in files.items():
         try:
             actual = record_file(folder / name)

@@ -71,17 +71,32 @@ def read(folder: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> 
     Raises CheckpointError where names or shapes do not match; the model is untouched then.
     """
     wanted: dict[str, Tensor] = dict(live_tensors(model))
-    metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    stored = {name: meta for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
+    stored = _stored(folder)
     _check_names(folder, wanted, stored)
     state = _empty_state(model, stored)
     wanted |= {f"optim/{name}/{key}": value for name, values in state.items() for key, value in values.items()}
+    _fill(folder, wanted, ranks)
+    _fill_optimizer(model, optimizer, state)
+
+
+def read_weights(folder: Path, model: nn.Module, ranks: Ranks) -> None:
+    """The same for the model alone: its trained parameters and buffers, no optimizer."""
+    wanted: dict[str, Tensor] = dict(live_tensors(model))
+    _check_names(folder, wanted, _stored(folder))
+    _fill(folder, wanted, ranks)
+
+
+def _stored(folder: Path) -> dict[str, TensorStorageMetadata]:
+    metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    return {name: meta for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
+
+
+def _fill(folder: Path, wanted: dict[str, Tensor], ranks: Ranks) -> None:
     try:
         with _quiet():
             dcp.load(wanted, storage_reader=dcp.FileSystemReader(folder), no_dist=ranks.world == 1)
     except CheckpointException as error:
         raise CheckpointError(f"the tensors can't be read ({_reason(error)})", where=str(folder), fix=_FIX) from error
-    _fill_optimizer(model, optimizer, state)
 
 
 def _reason(error: CheckpointException) -> str:

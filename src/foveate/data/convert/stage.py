@@ -69,12 +69,17 @@ def _check_way(out: Path, overwrite: bool, mark: str) -> None:
         own = {mark, *(file["name"] for file in listed["files"])}
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         own = set()
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in own)
+    present = {path.relative_to(out).as_posix(): path for path in out.rglob("*")}
+    foreign = sorted(name for name, path in present.items() if name not in own and not (path.is_dir() and _holds(name, own)))
     if foreign:
         raise FoveateError(
             f"the folder holds {foreign[0]}, which this command has not written, so it is not replaced", where=str(out),
             fix="name another one, or delete it yourself",
         )  # fmt: skip
+
+
+def _holds(folder: str, names: set[str]) -> bool:
+    return any(name.startswith(f"{folder}/") for name in names)
 
 
 @contextlib.contextmanager
@@ -95,9 +100,12 @@ def _alone(stage: Path) -> Iterator[None]:
 
 
 def _flush(stage: Path) -> None:
-    for path in stage.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    for path in sorted(stage.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     sync_folder(stage)
 
 

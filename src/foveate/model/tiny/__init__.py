@@ -10,15 +10,39 @@ from pathlib import Path
 from typing import Any
 
 from foveate.model.load import prepare_transformers
-from foveate.model.tiny import audio, gemma, idefics, llava, qwen_vl
+from foveate.model.tiny import (
+    audio,
+    cohere,
+    deepseek,
+    gemma,
+    glm,
+    idefics,
+    intern,
+    llava,
+    phi,
+    qwen_omni,
+    qwen_vl,
+)
 from foveate.model.tiny.base import Build
 from foveate.model.tiny.unbuilt import UNBUILT
 
 __all__ = ["BUILDS", "UNBUILT", "build", "processor", "save"]
 
-BUILDS: dict[str, Build] = {
-    name: build for module in (audio, gemma, idefics, llava, qwen_vl) for name, build in sorted(module.BUILDS.items())
-}
+_MODULES = (
+    audio,
+    cohere,
+    deepseek,
+    gemma,
+    glm,
+    idefics,
+    intern,
+    llava,
+    phi,
+    qwen_omni,
+    qwen_vl,
+)
+
+BUILDS: dict[str, Build] = {name: build for module in _MODULES for name, build in sorted(module.BUILDS.items())}
 
 
 def build(name: str) -> tuple[Any, Any]:

@@ -10,6 +10,12 @@ _ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000
 
 _QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
+_QWEN3_VISION = dict(
+    depth=2, hidden_size=64, intermediate_size=128, out_hidden_size=128, num_heads=4, patch_size=16, num_position_embeddings=64
+)
+
+MOE = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64)
+
 _QWEN_TEMPLATE = chatml("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>")
 
 
@@ -49,20 +55,67 @@ def _qwen2_5_vl() -> tuple[Any, Any, Any]:
     return hf.Qwen2_5_VLForConditionalGeneration, config, processor
 
 
+def _qwen3_processor(tok: Any) -> Any:
+    """Patches of 16 pixels; frames of a clip are written one by one, each after its time."""
+    import transformers as hf
+
+    images = hf.Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
+    video = hf.Qwen3VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128})
+    return hf.Qwen3VLProcessor(images, tok, video, chat_template=_QWEN_TEMPLATE)
+
+
 def _qwen3_vl() -> tuple[Any, Any, Any]:
     import transformers as hf
 
     tok = chatml_tokenizer(*_QWEN_TOKENS)
-    images = hf.Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
-    video = hf.Qwen3VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128})
-    processor = hf.Qwen3VLProcessor(images, tok, video, chat_template=_QWEN_TEMPLATE)
-    vision = dict(depth=2, hidden_size=64, intermediate_size=128, out_hidden_size=128, num_heads=4, patch_size=16)
+    text = dict(vocab_size=len(tok), head_dim=32, rope_parameters=dict(_ROPE, mrope_interleaved=True), pad_token_id=0, **TEXT)
     config = hf.Qwen3VLConfig(
-        **_qwen_ids(tok),
-        vision_config=dict(vision, num_position_embeddings=64, deepstack_visual_indexes=[0]),
-        text_config=dict(vocab_size=len(tok), head_dim=32, rope_parameters=dict(_ROPE, mrope_interleaved=True), pad_token_id=0, **TEXT),
+        **_qwen_ids(tok), vision_config=dict(_QWEN3_VISION, deepstack_visual_indexes=[0]), text_config=text
     )
-    return hf.Qwen3VLForConditionalGeneration, config, processor
+    return hf.Qwen3VLForConditionalGeneration, config, _qwen3_processor(tok)
 
 
-BUILDS: dict[str, Build] = {"qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl}
+def _qwen3_vl_moe() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    tok = chatml_tokenizer(*_QWEN_TOKENS)
+    text = dict(vocab_size=len(tok), head_dim=32, rope_parameters=dict(_ROPE, mrope_interleaved=True), pad_token_id=0, **TEXT)
+    config = hf.Qwen3VLMoeConfig(
+        **_qwen_ids(tok), vision_config=dict(_QWEN3_VISION, deepstack_visual_indexes=[0]), text_config=text | MOE
+    )
+    return hf.Qwen3VLMoeForConditionalGeneration, config, _qwen3_processor(tok)
+
+
+def _hybrid_text(tok: Any) -> dict[str, Any]:
+    """One layer of linear attention, one of full attention; a quarter of each head is rotated."""
+    rope = dict(_ROPE, mrope_section=[2, 1, 1], mrope_interleaved=True, partial_rotary_factor=0.25)
+    heads = dict(linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4)
+    kinds = dict(layer_types=["linear_attention", "full_attention"], rope_parameters=rope, pad_token_id=0)
+    return dict(vocab_size=len(tok), head_dim=32, **heads, **kinds, **TEXT)
+
+
+def _qwen3_5() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    tok = chatml_tokenizer(*_QWEN_TOKENS)
+    config = hf.Qwen3_5Config(**_qwen_ids(tok), vision_config=_QWEN3_VISION, text_config=_hybrid_text(tok))
+    return hf.Qwen3_5ForConditionalGeneration, config, _qwen3_processor(tok)
+
+
+def _qwen3_5_moe() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    tok = chatml_tokenizer(*_QWEN_TOKENS)
+    text = _hybrid_text(tok) | MOE | dict(shared_expert_intermediate_size=64)
+    config = hf.Qwen3_5MoeConfig(**_qwen_ids(tok), vision_config=_QWEN3_VISION, text_config=text)
+    return hf.Qwen3_5MoeForConditionalGeneration, config, _qwen3_processor(tok)
+
+
+BUILDS: dict[str, Build] = {
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "qwen3_vl_moe": _qwen3_vl_moe,
+    "qwen3_5": _qwen3_5,
+    "qwen3_5_moe": _qwen3_5_moe,
+}

@@ -1,0 +1,91 @@
+"""DeepSeek's models that see, and Janus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foveate.model.tiny.base import VISION, Build, content, llama, tokenizer
+
+_BOS, _EOS, _PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
+_SQUARE = {"height": 64, "width": 64}
+
+
+def _turns(user: str, assistant: str, image: str) -> str:
+    """Turns named in words, a blank line after a question, the end of sentence after an answer."""
+    return (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}"
+        + content()
+        + "{{ '\\n\\n' }}{% elif m['role'] == 'user' %}{{ '"
+        + user
+        + ": ' }}"
+        + content(image)
+        + "{{ '\\n\\n' }}{% else %}{{ '"
+        + assistant
+        + ": ' }}"
+        + content()
+        + "{{ '"
+        + _EOS
+        + "' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '"
+        + assistant
+        + ":' }}{% endif %}"
+    )
+
+
+def _tokenizer(*more: str, extra: dict[str, str]) -> Any:
+    return tokenizer((_BOS, _EOS, _PAD, *extra.values(), *more), eos=_EOS, pad=_PAD, bos=_BOS, extra=extra)
+
+
+def _siglip() -> dict[str, Any]:
+    return dict(model_type="siglip_vision_model", vision_use_head=False, **VISION)
+
+
+def _deepseek_vl() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    tok = _tokenizer(extra=dict(image_token="<image_placeholder>"))
+    template = _turns("User", "Assistant", "<image_placeholder>")
+    processor = hf.DeepseekVLProcessor(hf.DeepseekVLImageProcessor(size=_SQUARE), tok, num_image_tokens=16, chat_template=template)
+    ids = dict(image_token_id=tok.convert_tokens_to_ids("<image_placeholder>"))
+    config = hf.DeepseekVLConfig(**ids, vision_config=_siglip(), text_config=llama(tok))
+    return hf.DeepseekVLForConditionalGeneration, config, processor
+
+
+def _deepseek_vl_hybrid() -> tuple[Any, Any, Any]:
+    """A second tower (SAM's) sees the same image larger."""
+    import transformers as hf
+
+    tok = _tokenizer(extra=dict(image_token="<image_placeholder>"))
+    images = hf.DeepseekVLHybridImageProcessor(size=_SQUARE, high_res_size={"height": 128, "width": 128})
+    template = _turns("User", "Assistant", "<image_placeholder>")
+    processor = hf.DeepseekVLHybridProcessor(images, tok, num_image_tokens=16, chat_template=template)
+    sam = dict(hidden_size=32, output_channels=16, num_hidden_layers=2, num_attention_heads=2, mlp_dim=64, initializer_range=0.02)
+    config = hf.DeepseekVLHybridConfig(
+        image_token_id=tok.convert_tokens_to_ids("<image_placeholder>"),
+        vision_config=_siglip(),
+        high_res_vision_config=dict(
+            model_type="sam_vision_model", image_size=128, patch_size=16, window_size=4, global_attn_indexes=[0], num_pos_feats=16, **sam
+        ),
+        text_config=llama(tok),
+    )
+    return hf.DeepseekVLHybridForConditionalGeneration, config, processor
+
+
+def _janus() -> tuple[Any, Any, Any]:
+    """Reads images through a SigLIP tower; the codes with which it draws them are there too, but no text is made of those."""
+    import transformers as hf
+
+    tok = _tokenizer(extra=dict(image_token="<image_placeholder>", boi_token="<begin_of_image>", eoi_token="<end_of_image>"))
+    template = _turns("<|User|>", "<|Assistant|>", "<image_placeholder>\n")
+    processor = hf.JanusProcessor(hf.JanusImageProcessor(size=_SQUARE), tok, num_image_tokens=16, chat_template=template)
+    vision = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=16, mlp_ratio=2)
+    codes = dict(embed_dim=8, num_embeddings=32, latent_channels=16, base_channels=32, channel_multiplier=[1, 1], num_res_blocks=1)
+    config = hf.JanusConfig(
+        image_token_id=tok.convert_tokens_to_ids("<image_placeholder>"),
+        vision_config=dict(vision, projection_dim=128, num_image_tokens=16),
+        vq_config=dict(codes, projection_dim=128, image_token_embed_dim=128),
+        text_config=llama(tok),
+    )
+    return hf.JanusForConditionalGeneration, config, processor
+
+
+BUILDS: dict[str, Build] = {"deepseek_vl": _deepseek_vl, "deepseek_vl_hybrid": _deepseek_vl_hybrid, "janus": _janus}
