@@ -10,6 +10,19 @@ from foveate.types import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleRow:
+    """A line of the table of what is trained: modules of one name, numbers in it stood for by `*`."""
+
+    pattern: str  # e.g. model.language_model.layers.*.self_attn.{k,q,v}_proj
+    part: str  # vision | projector | language | embeddings | head
+    modules: int
+    parameters: int  # adapters included
+    trained: int
+    how: str  # frozen | full | adapter r=16 | 2 new rows
+    lr: float | None = None  # peak learning rate, None when frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """Before the first step of this process (again after a resume, at `step`)."""
 
@@ -17,6 +30,7 @@ class Started:
     step: int
     total_steps: int
     notes: tuple[str, ...] = ()  # what was decided and why, printed and kept in the report
+    modules: tuple[ModuleRow, ...] = ()  # what is trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

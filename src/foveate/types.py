@@ -94,12 +94,30 @@ def kind_of(medium: Media) -> MediaKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function that an assistant turn calls. `arguments` is the text of a JSON object, as it was written."""
+
+    name: str
+    arguments: str = "{}"
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn; `train` says whether an assistant turn is trained on (other roles never are)."""
+    """One turn; `train` says whether an assistant turn is trained on (other roles never are), `weight` how much each token counts.
+
+    `reasoning` is what the assistant thought before its answer, where the record keeps it apart. `tool_calls` are an assistant's;
+    `name` and `tool_call_id` say which call a tool's turn answers.
+    """
 
     role: Role
     parts: tuple[Part, ...]
     train: bool = True
+    weight: float = 1.0
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
 
     @property
     def text(self) -> str:
@@ -109,16 +127,25 @@ class Message:
     @property
     def trained(self) -> bool:
         """True for the turns whose tokens get labels."""
-        return self.role == "assistant" and self.train
+        return self.role == "assistant" and self.train and self.weight > 0
+
+    @property
+    def says(self) -> bool:
+        """Whether the turn has anything for others to read: text that is not blank, or a call of a tool."""
+        return bool(self.tool_calls) or bool(self.text.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A record as every later stage sees it; `answers` holds all accepted answers to the last turn (for metrics)."""
+    """A record as every later stage sees it; `answers` holds all accepted answers to the last turn (for metrics).
+
+    `tools` are the functions that the assistant may call, the text of one JSON object each.
+    """
 
     messages: tuple[Message, ...]
     origin: Origin = Origin()
     answers: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
     @property
     def media(self) -> tuple[Image | Audio | Video, ...]:
@@ -140,6 +167,7 @@ class Example:
 
     input_ids: Tensor  # [T] int64
     labels: Tensor  # [T] int64
+    weights: Tensor | None = None  # [T] float32, 0 where not trained; None where every trained token counts 1
     position_ids: Tensor | None = None  # [3, T] for mRoPE families, else None: 0..T-1
     token_inputs: dict[str, Tensor] = field(default_factory=dict)  # name -> [T], e.g. mm_token_type_ids
     media: dict[str, Tensor] = field(default_factory=dict)  # name -> [items, ...], concatenated along axis 0
@@ -157,6 +185,12 @@ class Batch:
     num_tokens: int  # real tokens, padding and dummies excluded
     segments: tuple[int, ...] | None = None
     origins: tuple[Origin, ...] = ()
+    weights: Tensor | None = None  # [B, T] float32, 0 where not trained; None where every trained token counts 1
+
+    @property
+    def weight(self) -> float:
+        """What the loss sum is divided by, summed over all batches of a step: `num_targets` unless tokens are weighted."""
+        return float(self.num_targets) if self.weights is None else float(self.weights.double().sum())
 
 
 Adapter = Callable[[Row], Conversation]

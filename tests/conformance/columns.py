@@ -81,7 +81,7 @@ def collates(subject: Subject) -> str:
     """A padded batch of different samples has the loss and gradients of the samples one by one."""
     model = subject.fresh()
     wanted = gradients(model, [subject.padded([example]) for example in subject.mixed], subject.family)
-    assert_equal(gradients(model, [subject.padded(subject.mixed)], subject.family), wanted)
+    assert_equal(gradients(model, subject.batches(subject.mixed), subject.family), wanted)
     dummy = subject.encoder.dummy(frozenset(subject.kinds[:1]))
     assert not (dummy.labels != IGNORED).any()
     return f"{len(subject.mixed)} samples"
@@ -106,34 +106,35 @@ def packs(subject: Subject) -> str:
         raise CantDo(f"padded: {subject.family.why_padded}")
     model = subject.fresh()
     wanted = gradients(model, [subject.padded([example]) for example in subject.mixed], subject.family)
-    assert_equal(gradients(segmented(model), [subject.packed(subject.mixed)], subject.family), wanted)
+    assert_equal(gradients(segmented(model), subject.batches(subject.mixed, packed=True), subject.family), wanted)
     return ""
 
 
 def learns(subject: Subject) -> str:
     """One full step lowers the loss on its batch, and every part gets a gradient."""
-    model, batch = subject.fresh(), subject.padded(subject.mixed)
+    model, batches = subject.fresh(), subject.batches(subject.mixed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    before = loss_of(model, batch, subject.family)
+    before = loss_of(model, batches, subject.family)
     before.backward()
     parts = part_of(model)
     moved = {parts[name] for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     missing = set(parts.values()) - moved
     assert not missing, f"no gradient in {missing}"
     optimizer.step()
-    after = loss_of(model, batch, subject.family)
+    after = loss_of(model, batches, subject.family)
     assert float(after.detach()) < float(before.detach()), f"{before:.4f} -> {after:.4f}"
     return ""
 
 
 def parts(subject: Subject) -> str:
-    """What a text alone trains is language; what it never reaches belongs to a tower or a projector."""
+    """What a text alone trains is language; what only media reach belongs to a tower or a projector."""
     if "text alone" not in subject.examples:
         raise CantDo("takes no text alone, so the parts can't be told apart by use")
     model = subject.fresh()
     owner = part_of(model)
     _, grads = gradients(model, [subject.padded(subject.examples["text alone"])], subject.family)
-    for name in owner:
+    _, reached = gradients(model, subject.batches(subject.mixed), subject.family)
+    for name in reached:
         used = name in grads and bool(grads[name].any())
         assert not (used and owner[name] in _TOWERS), f"{name} is called {owner[name]}, but text alone trains it"
         assert name in grads or owner[name] in _TOWERS, f"{name} is called {owner[name]}, but text alone never reaches it"
@@ -150,7 +151,7 @@ def lora_by_part(subject: Subject) -> str:
         except ModelError as error:
             assert part != "language", error
             continue
-        loss_of(tuned, subject.padded(subject.mixed), subject.family).backward()
+        loss_of(tuned, subject.batches(subject.mixed), subject.family).backward()
         owner = part_of(tuned)
         trained = [name for name, p in tuned.named_parameters() if p.requires_grad]
         assert trained and all("lora_" in name and owner[name] == part for name in trained)
@@ -162,15 +163,15 @@ def lora_by_part(subject: Subject) -> str:
 
 def freeze_by_part(subject: Subject) -> str:
     """With the towers frozen they stay as they are to the bit, at the same loss and without gradients of their own."""
-    model, batch = subject.fresh(), subject.padded(subject.mixed)
+    model, batches = subject.fresh(), subject.batches(subject.mixed)
     present = set(part_of(model).values())
     trained = [part for part in ("language", "embeddings", "head") if part in present]
-    wanted = float(loss_of(model, batch, subject.family).detach())
+    wanted = float(loss_of(model, batches, subject.family).detach())
     tuned, _ = apply_tuning(model, TuningSection(type="full", parts=trained, freeze=sorted(_TOWERS & present)), seed=0)
     freeze_towers(tuned)
     before = {name: p.detach().clone() for name, p in tuned.named_parameters()}
     optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=1e-3)
-    loss = loss_of(tuned, batch, subject.family)
+    loss = loss_of(tuned, batches, subject.family)
     assert abs(float(loss.detach()) - wanted) <= 1e-5 * abs(wanted)
     loss.backward()
     optimizer.step()
@@ -184,25 +185,25 @@ def freeze_by_part(subject: Subject) -> str:
 
 def checkpoints_activations(subject: Subject) -> str:
     """Recomputed activations give the same loss and gradients."""
-    model, batch = subject.fresh(), subject.padded(subject.mixed)
+    model, batches = subject.fresh(), subject.batches(subject.mixed)
     if not checkpointable(model):
         raise CantDo("its blocks can't recompute activations")
-    wanted = gradients(model, [batch], subject.family)
+    wanted = gradients(model, batches, subject.family)
     count = checkpoint_activations(model)
-    assert_equal(gradients(model, [batch], subject.family), wanted)
+    assert_equal(gradients(model, batches, subject.family), wanted)
     return f"{count} blocks"
 
 
 def reloads(subject: Subject) -> str:
     """Saved as Foveate saves it and loaded by the Auto classes: the same encoding, the same logits."""
-    batch = subject.padded(subject.mixed)
+    batches = subject.batches(subject.mixed)
     model = subject.fresh()
-    wanted = logits_of(model, batch)
+    wanted = logits_of(model, batches)
     with tempfile.TemporaryDirectory() as folder:
         out = export_model(model, subject.processor, Path(folder) / "model", base_id="unused", ranks=Ranks())
         section = ModelSection(id=str(out))
         back, processor = load_model(section), load_processor(section)
-    found = logits_of(back, batch)
+    found = logits_of(back, batches)
     assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5), f"logits are {float((found - wanted).abs().max()):.2e} apart"
     encoder = Encoder(processor, positions=positions_of(back.config))
     for kind in subject.kinds:
@@ -233,15 +234,15 @@ def fsdp_ready(subject: Subject) -> str:
     held = {id(p) for p in inside}
     share = sum(p.numel() for p in repeated if id(p) in held) / sum(p.numel() for p in repeated)
     assert share > 0.5, f"the blocks hold {share:.0%} of the language model"
-    batch = subject.padded(subject.mixed)
-    wanted = gradients(model, [batch], subject.family)
+    batches = subject.batches(subject.mixed)
+    wanted = gradients(model, batches, subject.family)
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
         for block in blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
-        loss, found = gradients(model, [batch], subject.family)
+        loss, found = gradients(model, batches, subject.family)
         assert_equal((loss, {bare_name(name): grad.full_tensor() for name, grad in found.items()}), wanted)
     finally:
         dist.destroy_process_group()

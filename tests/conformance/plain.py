@@ -51,7 +51,7 @@ def media_arguments(kind: str, data: bytes | list[bytes]) -> dict[str, Any]:
     frames = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in data])
     height, width = frames.shape[1:3]
     about = {"total_num_frames": len(frames), "fps": 2.0, "duration": len(frames) / 2, "frames_indices": list(range(len(frames)))}
-    return {"videos": [[frames]], "video_metadata": [[{**about, "height": height, "width": width}]], "do_sample_frames": False}
+    return {"videos": [[frames]], "video_metadata": [[{**about, "height": height, "width": width}]], "do_sample_frames": False, "return_metadata": True}
 
 
 def encode(processor: Any, chat: list[dict[str, Any]], media: dict[str, Any], *, generation: bool = False) -> dict[str, Tensor]:
@@ -59,7 +59,17 @@ def encode(processor: Any, chat: list[dict[str, Any]], media: dict[str, Any], *,
     text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation)
     bos = processor.tokenizer.bos_token
     options = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-    return dict(processor(text=[text], return_tensors="pt", **options, **media))
+    if "mm_token_type_ids" in processor.model_input_names:
+        options["return_mm_token_type_ids"] = True
+    try:
+        outputs = dict(processor(text=[text], return_tensors="pt", **options, **media))
+    except ValueError:
+        if "images" not in media:
+            raise
+        # GOT-OCR takes images in one list, not in a list for each conversation.
+        outputs = dict(processor(text=[text], return_tensors="pt", **options, **{**media, "images": media["images"][0]}))
+    outputs.pop("video_metadata", None)
+    return outputs
 
 
 def answer_place(processor: Any, chat: list[dict[str, Any]], answer: str, media: dict[str, Any], ids: list[int]) -> int:
@@ -85,6 +95,7 @@ def loss_and_gradients(
         first = answer_place(processor, asked, answer, media, ids)
         last = next(t for t in range(first, len(ids)) if ids[t] in ends)
         inputs.pop("labels", None)
+        inputs = {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}  # Llama 4's are bfloat16
         logits = model(**inputs).logits[0].float()
         losses.append(functional.cross_entropy(logits[first - 1 : last], torch.tensor(ids[first : last + 1]), reduction="none"))
     loss = torch.cat(losses).mean()

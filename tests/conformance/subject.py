@@ -6,7 +6,7 @@ import copy
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from foveate.batching.collate import collate_packed, collate_padded
+from foveate.batching.pack import together
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError
 from foveate.model import tiny
 from foveate.model.attention import use_segments
 from foveate.model.families import Family, family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
+from foveate.model.tuning import training_mode
 from foveate.train.step import packed
 from foveate.types import Audio, Batch, Conversation, Example, Image, Media, MediaKind, Message, Part, Text, Video
 
@@ -151,15 +153,22 @@ class Subject:
         """The examples as one padded batch."""
         return collate_padded(examples, self.family, pad_id=self.encoder.pad_id)
 
-    def packed(self, examples: Sequence[Example]) -> Batch:
-        """The examples as one packed row."""
-        return collate_packed(examples, self.family)
+    def batches(self, examples: Sequence[Example], *, packed: bool = False) -> list[Batch]:
+        """The examples as one batch, padded or packed; as several where some of them must not share one."""
+        rows = []
+        for group, most in together({i: example.kinds for i, example in enumerate(examples)}, self.family.alone, None):
+            rows += [group[i : i + (most or len(group))] for i in range(0, len(group), most or len(group))]
+        join = partial(collate_packed, family=self.family) if packed else self.padded
+        return [join([examples[i] for i in row]) for row in rows]
 
 
-def loss_of(model: nn.Module, batch: Batch, family: Family) -> Tensor:
-    """The mean loss over the batch's targets, as a training step computes it."""
-    with packed(batch, family):
-        return loss_sum(model, batch, keeps_logits=keeps_logits(model)) / batch.num_targets
+def loss_of(model: nn.Module, batches: Sequence[Batch], family: Family) -> Tensor:
+    """The mean loss over the targets of all batches, as a training step computes it."""
+    sums = []
+    for batch in batches:
+        with packed(batch, family):
+            sums.append(loss_sum(model, batch, keeps_logits=keeps_logits(model)))
+    return torch.stack(sums).sum() / sum(batch.num_targets for batch in batches)
 
 
 def gradients(model: nn.Module, batches: Sequence[Batch], family: Family) -> tuple[float, dict[str, Tensor]]:
@@ -187,7 +196,7 @@ def assert_equal(found: tuple[float, dict[str, Tensor]], wanted: tuple[float, di
 def subject(name: str) -> Subject:
     """The family of this name, in training mode without dropout."""
     model, processor = tiny.build(name)
-    model.train()
+    training_mode(model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -200,7 +209,7 @@ def segmented(model: nn.Module) -> nn.Module:
     return model
 
 
-def logits_of(model: nn.Module, batch: Batch) -> Tensor:
-    """[B, T, vocabulary] of a padded batch, in evaluation mode."""
+def logits_of(model: nn.Module, batches: Sequence[Batch]) -> Tensor:
+    """[positions, vocabulary] of padded batches, in evaluation mode."""
     with torch.no_grad():
-        return model.eval()(**batch.inputs, use_cache=False).logits
+        return torch.cat([model.eval()(**batch.inputs, use_cache=False).logits.flatten(0, 1) for batch in batches])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from foveate.batching.frames import as_images
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
 from foveate.types import Batch, Example
@@ -18,10 +19,10 @@ def collate_packed(examples: Sequence[Example], family: Family, *, dummy: Exampl
 
     The dummy (see Encoder.dummy) lets a rank without media run its towers; it has no label, so it adds nothing.
     """
-    rows = [*examples, *([dummy] if dummy else [])]
+    rows = _rows(examples, dummy, family)
     inputs = {"input_ids": torch.cat([row.input_ids for row in rows])[None], "position_ids": _packed_positions(rows)}
     for name in _names(row.token_inputs for row in rows):
-        inputs[name] = torch.cat([_token_input(row, name) for row in rows])[None]
+        inputs[name] = torch.cat(token_rows(rows, name))[None]
     return Batch(
         inputs=inputs | join_media(rows, family),
         labels=torch.cat([row.labels for row in rows])[None],
@@ -29,12 +30,13 @@ def collate_packed(examples: Sequence[Example], family: Family, *, dummy: Exampl
         num_tokens=sum(len(row.input_ids) for row in examples),
         segments=tuple(len(row.input_ids) for row in rows),
         origins=tuple(row.origin for row in examples),
+        weights=torch.cat([_weights(row) for row in rows])[None] if _are_weighted(rows) else None,
     )
 
 
 def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, dummy: Example | None = None) -> Batch:
     """Rows [B, T] padded on the right to the longest example, with an attention mask."""
-    rows = [*examples, *([dummy] if dummy else [])]
+    rows = _rows(examples, dummy, family)
     longest = max(len(row.input_ids) for row in rows)
     inputs = {
         "input_ids": torch.stack([_pad(row.input_ids, longest, pad_id) for row in rows]),
@@ -44,14 +46,23 @@ def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, 
         positions = [row.position_ids if row.position_ids is not None else torch.arange(len(row.input_ids)).expand(3, -1) for row in rows]
         inputs["position_ids"] = torch.stack([_pad(p, longest, 0) for p in positions], dim=1)
     for name in _names(row.token_inputs for row in rows):
-        inputs[name] = torch.stack([_pad(_token_input(row, name), longest, 0) for row in rows])
+        inputs[name] = torch.stack([_pad(along, longest, 0, axis=0) for along in token_rows(rows, name)])
     return Batch(
         inputs=inputs | join_media(rows, family),
         labels=torch.stack([_pad(row.labels, longest, IGNORED) for row in rows]),
         num_targets=sum(int((row.labels != IGNORED).sum()) for row in rows),
         num_tokens=sum(len(row.input_ids) for row in examples),
         origins=tuple(row.origin for row in examples),
+        weights=torch.stack([_pad(_weights(row), longest, 0) for row in rows]) if _are_weighted(rows) else None,
     )
+
+
+def _are_weighted(rows: Sequence[Example]) -> bool:
+    return any(row.weights is not None for row in rows)
+
+
+def _weights(row: Example) -> Tensor:
+    return (row.labels != IGNORED).float() if row.weights is None else row.weights
 
 
 def join_media(rows: Sequence[Example], family: Family) -> dict[str, Tensor]:
@@ -61,12 +72,20 @@ def join_media(rows: Sequence[Example], family: Family) -> dict[str, Tensor]:
     is how the processors themselves fill a batch.
     """
     joined = {}
-    for name in _names(row.media for row in rows):
-        axis = 1 if name in family.batched_media else 0
-        tensors = [row.media[name] for row in rows if name in row.media]
+    media = [_shifted(row.media, rows[:i], family) for i, row in enumerate(rows)] if family.patch_indices else [row.media for row in rows]
+    for name in _names(media):
+        tensors = [found[name] for found in media if name in found]
+        axis = tensors[0].ndim - 1 if name in family.long_media else 1 if name in family.batched_media else 0
+        if family.media_rows:  # a conversation without media has its row all the same
+            tensors = [found[name] if name in found else torch.zeros_like(tensors[0]) for found in media]
         shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
         joined[name] = torch.cat([_fill(tensor, shape, axis) for tensor in tensors], dim=axis)
-    return joined
+    return joined | {name: torch.tensor(value) for name, value in family.constants}
+
+
+def _rows(examples: Sequence[Example], dummy: Example | None, family: Family) -> list[Example]:
+    rows = [*examples, *([dummy] if dummy else [])]
+    return [as_images(row) for row in rows] if family.frames_are_images else rows
 
 
 def _packed_positions(rows: Sequence[Example]) -> Tensor:
@@ -76,18 +95,38 @@ def _packed_positions(rows: Sequence[Example]) -> Tensor:
     return torch.cat([row.position_ids for row in rows], dim=-1)[:, None]
 
 
-def _token_input(row: Example, name: str) -> Tensor:
-    # A text-only conversation has no media type ids; zero is the type of text in every family.
-    found = row.token_inputs.get(name)
-    return torch.zeros_like(row.input_ids) if found is None else found
+def token_rows(rows: Sequence[Example], name: str) -> list[Tensor]:
+    """A token-aligned output of each conversation, [T] or [T, ...] with equal trailing axes.
+
+    Text alone has no media type ids and looks at no image: both are zero in every family.
+    """
+    known = [row.token_inputs[name] for row in rows if name in row.token_inputs]
+    trailing = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in known), strict=True)]
+    filled = []
+    for row in rows:
+        shape = [len(row.input_ids), *trailing]
+        found = row.token_inputs.get(name)
+        filled.append(known[0].new_zeros(shape) if found is None else _fill(found, shape, 0))
+    return filled
+
+
+def _shifted(media: dict[str, Tensor], before: Sequence[Example], family: Family) -> dict[str, Tensor]:
+    """`media` with its indices of patches counted from the batch's first patch; -1 stands for none."""
+    shifted = dict(media)
+    for indices, patches in family.patch_indices:
+        if indices in media:
+            start = sum(row.media[patches].shape[:2].numel() for row in before if patches in row.media)
+            shifted[indices] = torch.where(media[indices] >= 0, media[indices] + start, media[indices])
+    return shifted
 
 
 def _names(mappings) -> list[str]:
     return sorted({name for mapping in mappings for name in mapping})
 
 
-def _pad(tensor: Tensor, length: int, value: int) -> Tensor:
-    return functional.pad(tensor, (0, length - tensor.shape[-1]), value=value)
+def _pad(tensor: Tensor, length: int, value: int, *, axis: int = -1) -> Tensor:
+    behind = (0, 0) * (tensor.ndim - 1 if axis == 0 else 0)
+    return functional.pad(tensor, (*behind, 0, length - tensor.shape[axis]), value=value)
 
 
 def _fill(tensor: Tensor, shape: list[int], axis: int) -> Tensor:

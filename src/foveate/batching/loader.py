@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from foveate.batching.collate import collate_packed, collate_padded
 from foveate.batching.lengths import require_fit
-from foveate.batching.pack import deal, pack_rows, pad_rows
+from foveate.batching.pack import deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
 from foveate.config.batch import BatchSection
 from foveate.config.guard import UserCode
@@ -92,19 +92,15 @@ class StepSource(Dataset):
                 read[place] = conversation, self._length(conversation)
             except DataError as error:
                 holes[place] = self._quarantined(slot, error)
-        places = list(read)
-        lengths = [read[place][1].tokens for place in places]
-        arrange = pack_rows if self.packs else pad_rows
-        rows = arrange(lengths, max_tokens=self.batch.max_tokens, max_items=self.batch.micro_size, rows=self.share.world)
-        dealt = deal(rows, lengths, self.share.world)
+        dealt = self._dealt({place: length for place, (_, length) in read.items()})
         batches, samples, media = [], 0, 0
         for turn, row in enumerate(dealt[self.share.rank]):
             kinds = (
-                frozenset().union(*(read[places[i]][1].kinds for rank in dealt for i in rank[turn])) if self.share.towers else frozenset()
+                frozenset().union(*(read[place][1].kinds for rank in dealt for place in rank[turn])) if self.share.towers else frozenset()
             )
-            conversations = {places[i]: read[places[i]][0] for i in row}
+            conversations = {place: read[place][0] for place in row}
             if self.collate is not None:
-                batch, used, bad = self._batch_by_user(list(conversations.values()), spare=read[places[0]][0])
+                batch, used, bad = self._batch_by_user(list(conversations.values()), spare=next(iter(read.values()))[0])
             else:
                 batch, used, bad = self._batch(slots, conversations, kinds)
             holes |= bad
@@ -112,6 +108,18 @@ class StepSource(Dataset):
             batches.append(batch)
         positions = sum(batch.labels.numel() for batch in batches)
         return StepData(step=k, batches=tuple(batches), bad=tuple(holes.items()), samples=samples, media=media, positions=positions)
+
+    def _dealt(self, lengths: dict[int, Length]) -> list[list[list[int]]]:
+        """For every rank its rows, of places in the step."""
+        arrange, world = pack_rows if self.packs else pad_rows, self.share.world
+        dealt: list[list[list[int]]] = [[] for _ in range(world)]
+        kinds = {place: length.kinds for place, length in lengths.items()}
+        for group, most in together(kinds, self.family.alone, self.batch.micro_size):
+            costs = [lengths[place].tokens for place in group]
+            rows = arrange(costs, max_tokens=self.batch.max_tokens, max_items=most, rows=world)
+            for rank, share in enumerate(deal(rows, costs, world)):
+                dealt[rank] += [[group[i] for i in row] for row in share]
+        return dealt
 
     def _length(self, conversation: Conversation) -> Length:
         if self.collate is not None:
@@ -143,7 +151,7 @@ class StepSource(Dataset):
             return collated_by_user(self.collate, conversations), conversations, {}
         # A rank without a share still has to take part in the collectives: it computes a sample that is not scored.
         batch = collated_by_user(self.collate, [spare])
-        return replace(batch, labels=torch.full_like(batch.labels, IGNORED), num_targets=0, num_tokens=0, origins=()), [], {}
+        return replace(batch, labels=torch.full_like(batch.labels, IGNORED), num_targets=0, num_tokens=0, origins=(), weights=None), [], {}
 
     def _dummy(self, kinds: frozenset[str]) -> Example:
         if kinds not in self._dummies:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def pack_rows(lengths: Sequence[int], *, max_tokens: int, max_items: int | None = None, rows: int = 1) -> list[list[int]]:
@@ -45,6 +45,22 @@ def pad_rows(lengths: Sequence[int], *, max_tokens: int, max_items: int | None =
         bins[-1].append(i)
     wanted = -(-max(len(bins), 1) // rows) * rows
     return _split(bins, lengths, wanted)
+
+
+def together(kinds: Mapping[int, frozenset[str]], alone: frozenset[str], most: int | None) -> list[tuple[list[int], int | None]]:
+    """Which samples may share rows: [(samples, most of them in a row)].
+
+    Args:
+        kinds: sample -> the kinds of media in it.
+        alone: the kinds whose samples need a row each (see `Family.alone`); every rank then runs the same kinds in the same turn.
+        most: most samples in a row otherwise.
+    """
+    if not alone:
+        return [(list(kinds), most)]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for sample, found in kinds.items():
+        groups.setdefault(tuple(sorted(found)), []).append(sample)
+    return [(groups[found], 1 if alone & set(found) else most) for found in sorted(groups)]
 
 
 def deal(rows: Sequence[Sequence[int]], costs: Sequence[float], ranks: int) -> list[list[list[int]]]:

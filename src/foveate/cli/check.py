@@ -89,7 +89,7 @@ def _print(result: Checked, recipe: Path) -> None:
     for split, found in result.splits.items():
         if found.tokens is not None:
             _print_histogram(split, found.tokens, console)
-    _print_parts(result, console)
+    _print_modules(result, console)
     bad = first_bad(list(result.splits.values()), _SHOWN)
     for line in bad:
         console.print(f"  {line.origin}: {line.reason}: {line.problem}" + (f"; {line.fix}" if line.fix else ""), markup=False)
@@ -138,13 +138,9 @@ def _print_histogram(split: str, tokens: Tokens, console: Console) -> None:
     console.print(table)
 
 
-def _print_parts(result: Checked, console: Console) -> None:
-    from rich.table import Table
+def _print_modules(result: Checked, console: Console) -> None:
+    """What is trained and what is not."""
+    from foveate.report.log import modules_table
 
-    if not result.parts:
-        return
-    table = Table("part", "tensors", "parameters", "trained", "peak lr")
-    for row in result.parts:
-        rate = "frozen" if row.lr is None else f"{row.lr:g}"
-        table.add_row(row.part, f"{row.tensors:,}", f"{row.parameters:,}", f"{row.trained:,}", rate)
-    console.print(table)
+    if result.modules:
+        console.print(modules_table(result.modules))

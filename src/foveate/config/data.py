@@ -59,6 +59,9 @@ class SourceSection(Section):
     weight: float = Field(1.0, gt=0, description="Copies of each record an epoch holds; 0.3 takes a fixed 30% of the records.")
     count: int | None = Field(None, gt=0, description="Records of this source an epoch holds, in place of `weight`.")
     limit: int | None = Field(None, gt=0, description="Use the first N records only.")
+    rows: list[int] | None = Field(
+        None, description="Use these records only, by their 0-based numbers after `split` and `limit`, e.g. `[0, 17]`."
+    )
     streaming: bool = Field(
         False, description="Read a hub data set as it arrives instead of downloading it; it must be the only source of its split."
     )

@@ -44,6 +44,10 @@ class ModelSection(Section):
     chat_template: MaybePath | None = Field(
         None, description="Overrides the chat template: the template itself, a .jinja file, or a JSON file with `chat_template`."
     )
+    template_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Variables of the chat template, in training and generation alike, e.g. `{enable_thinking: false}`.",
+    )
     min_pixels: int | None = Field(None, gt=0, description="Lower pixel limit of the image processor; saved with the processor.")
     max_pixels: int | None = Field(None, gt=0, description="Upper pixel limit of the image processor; saved with the processor.")
     processor: dict[str, Any] = Field(

@@ -14,6 +14,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "text", "description", "label_text"),
     "transcription": ("transcription", "sentence", "transcript", "text"),
     "system": ("system",),
+    "tools": ("tools",),
     "input": ("input",),
     "history": ("history",),
     "choices": ("choices", "options"),

@@ -175,7 +175,7 @@ def _source(source: SourceSection, path: str) -> Iterator[Broken]:
 def _stream(source: SourceSection, path: str) -> Iterator[Broken]:
     if source.path is not None:
         yield Broken(path=f"{path}.streaming", problem="has no effect on local files", fix="remove it: they are read as needed anyway")
-    for name, given in (("weight", source.weight != 1), ("count", source.count is not None)):
+    for name, given in (("weight", source.weight != 1), ("count", source.count is not None), ("rows", source.rows is not None)):
         if given:
             fix, also = "remove it, or `streaming`", (f"{path}.streaming",)
             yield Broken(path=f"{path}.{name}", problem="can't be had of a stream", fix=fix, also=also)

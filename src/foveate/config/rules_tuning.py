@@ -109,6 +109,9 @@ def _tokens(model: ModelSection, tuning: TuningSection | None) -> Iterator[Broke
         if token in model.add_tokens:
             fix = "keep one of the two"
             yield Broken(path="model.add_special_tokens", problem=f"{token} stands in add_tokens too", fix=fix, also=("model.add_tokens",))
+    if model.quantize is not None and "head" in model.quantize.parts and any(named.values()):
+        fix = "take head out of it, or remove the new tokens"
+        yield Broken(path="model.quantize.parts", problem="a quantised head can't take the rows of new tokens", fix=fix)
     path = next((name for name, tokens in named.items() if tokens), None)
     if path is None or tuning is None:
         return

@@ -250,21 +250,22 @@ def check_conversation(conversation: Conversation) -> Conversation:
 
 # What may follow what; "" is the beginning.
 _FOLLOWS = {
-    "": ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user", "tool"), "tool": ("assistant", "tool"),
+    "": ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user", "tool", "assistant"),
+    "tool": ("assistant", "tool"),
 }  # fmt: skip
 
 
 def _check_message(number: int, message: Message) -> None:
     has_media = any(not isinstance(part, Text) for part in message.parts)
     try:
-        message.text.encode()
+        "".join([message.text, message.reasoning, *(call.name + call.arguments for call in message.tool_calls)]).encode()
     except UnicodeEncodeError as error:  # JSON can spell it (\\ud83d alone), and no tokenizer takes it
         raise DataError(
             f"message {number} has half a character (a lone surrogate) at {error.start}", reason="bad_text", fix="mend the text"
         ) from None
     if message.role == "assistant" and has_media:
         raise DataError(f"the assistant's message {number} holds media", reason="media_in_answer", fix="only user turns may show media")
-    if message.trained and not message.text.strip():
+    if message.trained and not message.says:
         raise DataError(f"the answer in message {number} is empty", reason="empty_answer", fix="write the answer or remove the record")
     if message.role == "user" and not has_media and not message.text.strip():
         raise DataError(f"the user's message {number} is empty", reason="empty_question", fix="write the question or remove the record")

@@ -53,9 +53,9 @@ class Ddp:
         with self._model.no_sync():
             yield
 
-    def backward(self, loss_sum: Tensor, targets: int) -> None:
+    def backward(self, loss_sum: Tensor, weight: float) -> None:
         """See Strategy."""
-        gradients.backward(loss_sum, targets, self._ranks.world)
+        gradients.backward(loss_sum, weight, self._ranks.world)
 
     def clip(self, max_norm: float | None) -> float:
         """See Strategy; gradients are equal on every process by now, so no communication is needed."""

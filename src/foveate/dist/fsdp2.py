@@ -49,9 +49,9 @@ class Fsdp2:
         self._model.set_requires_gradient_sync(last)
         yield
 
-    def backward(self, loss_sum: Tensor, targets: int) -> None:
+    def backward(self, loss_sum: Tensor, weight: float) -> None:
         """See Strategy."""
-        gradients.backward(loss_sum, targets, self._ranks.world)
+        gradients.backward(loss_sum, weight, self._ranks.world)
 
     def clip(self, max_norm: float | None) -> float:
         """See Strategy; the norm is that of the whole gradients, the same on every process."""

@@ -13,14 +13,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from foveate.dist.mesh import gather_objects
 
 
-def backward(loss_sum: Tensor, targets: int, world: int) -> None:
-    """Adds d(global loss sum / global targets) to the gradients. `loss_sum` is this process's sum over its supervised tokens.
+def backward(loss_sum: Tensor, weight: float, world: int) -> None:
+    """Adds d(global loss sum / global weight) to the gradients. `loss_sum` is this process's sum over its supervised tokens, `weight`
+    what those of all processes count: their number, unless some count more than others.
 
     DDP and FSDP2 average gradients over processes, so the local sum is multiplied by their number.
     """
-    if targets <= 0:
-        raise ValueError(f"a step needs supervised tokens, got {targets}")
-    (loss_sum * world / targets).backward()
+    if weight <= 0:
+        raise ValueError(f"a step needs supervised tokens, got a weight of {weight}")
+    (loss_sum * world / weight).backward()
 
 
 def clip(parameters: Sequence[nn.Parameter], max_norm: float | None) -> float:

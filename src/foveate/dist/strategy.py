@@ -18,7 +18,7 @@ MakeOptimizer = Callable[[nn.Module], Optimizer]
 
 
 class Strategy(Protocol):
-    """Makes the gradients of many processes equal those of one: d(global loss sum / global targets)."""
+    """Makes the gradients of many processes equal those of one: d(global loss sum / global weight)."""
 
     name: str
 
@@ -28,8 +28,8 @@ class Strategy(Protocol):
     def microbatch(self, last: bool) -> AbstractContextManager[None]:
         """Surrounds forward and backward of one micro-batch; gradients are exchanged in the last one of a step only."""
 
-    def backward(self, loss_sum: Tensor, targets: int) -> None:
-        """Back-propagates this process's loss sum; `targets` counts the step's supervised tokens over all processes and micro-batches."""
+    def backward(self, loss_sum: Tensor, weight: float) -> None:
+        """Back-propagates this process's loss sum; `weight` is that of the step's supervised tokens, over all processes and micro-batches."""
 
     def clip(self, max_norm: float | None) -> float:
         """The global gradient norm before clipping to `max_norm`; not finite when the update must not happen."""
@@ -54,9 +54,9 @@ class Single:
         """See Strategy; nothing to hold back."""
         return nullcontext()
 
-    def backward(self, loss_sum: Tensor, targets: int) -> None:
+    def backward(self, loss_sum: Tensor, weight: float) -> None:
         """See Strategy."""
-        gradients.backward(loss_sum, targets, world=1)
+        gradients.backward(loss_sum, weight, world=1)
 
     def clip(self, max_norm: float | None) -> float:
         """See Strategy."""

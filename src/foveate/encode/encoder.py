@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from foveate.config.media import MediaSection
-from foveate.encode import marks
+from foveate.encode.chat import to_chat
 from foveate.encode.expand import Expansion
-from foveate.encode.labels import Placement, Unproven, check_rendering, target_tokens, wrap
 from foveate.encode.lean import VERSION as LEAN_VERSION
 from foveate.encode.lean import PixelForm, lean_images
 from foveate.encode.media import MediaInputs
-from foveate.encode.probe import BLANK_PARTS, KINDS, REFUSALS, find_facts, tokenizer_options
+from foveate.encode.probe import KINDS, REFUSALS, find_facts, tokenizer_options
+from foveate.encode.prove import Prover
+from foveate.encode.render import Renderer
+from foveate.encode.talk import BLANK_PARTS
 from foveate.encode.tap import Heard, Tap
-from foveate.encode.template import Renderer, Slot, slots_of, to_chat
-from foveate.errors import DataError, FoveateError, ModelError, TemplateError
+from foveate.encode.targets import target_tokens
+from foveate.errors import DataError, ModelError, TemplateError
 from foveate.types import Conversation, Example, Length, Message, Text, kind_of
 
 if TYPE_CHECKING:
@@ -33,24 +35,15 @@ if TYPE_CHECKING:
 
 Positions = Callable[[dict[str, Tensor]], Tensor]
 IGNORED = -100
-_VERSION = 2  # raise when the same conversation would encode differently: checkpoints then refuse to mix
+_VERSION = 3  # raise when the same conversation would encode differently: checkpoints then refuse to mix
 # Outputs that are not inputs of a model, or that batching makes anew.
-_DROPPED = frozenset({"attention_mask", "labels", "offset_mapping", "assistant_masks", "text_replacement_offsets", "special_tokens_mask"})
-_TOKEN_NAMES = frozenset({"input_ids", "token_type_ids", "mm_token_type_ids"})
+_DROPPED = frozenset(
+    "attention_mask labels offset_mapping assistant_masks text_replacement_offsets special_tokens_mask video_metadata".split()
+)
+# Outputs that go along the ids, [1, T] or [1, T, ...]. The last say which images a token looks at, in families with cross attention.
+_TOKEN_NAMES = frozenset({"input_ids", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask"})
 _FETCHING = {"fetch", "fetch_max_mb", "fetch_timeout_s", "fetch_cache"}  # rules that change where media come from, not what they are
 _PARTS = frozenset({"image_processor", "video_processor", "feature_extractor", "audio_processor"})
-_WAYS: tuple[tuple[Placement, bool], ...] = (("around", False), ("within", False), ("within", True))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rendered:
-    """A conversation rendered with marks, its rendering proven."""
-
-    marked_text: str
-    marked: marks.Marked
-    slots: tuple[Slot, ...]
-
-
 _RULES = MediaSection()
 
 
@@ -59,23 +52,33 @@ class Encoder:
 
     With `lean`, and where the processor allows it, `pixel_values` are bytes, and `pixel_form` says what they stand for (else None).
 
+    `options` are variables of the chat template, such as `enable_thinking`, in training and generation alike.
+
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
 
     def __init__(
-        self, processor: ProcessorMixin, *, positions: Positions | None = None, rules: MediaSection = _RULES, lean: bool = False
+        self,
+        processor: ProcessorMixin,
+        *,
+        positions: Positions | None = None,
+        rules: MediaSection = _RULES,
+        lean: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._made_from = (processor, positions, rules, lean)
+        self._made_from = (processor, positions, rules, lean, options)
         self._tap = Tap(processor)
+        if positions is not None and "mm_token_type_ids" in processor.model_input_names:  # some leave it to the caller to ask for them
+            self._tap.processor.return_mm_token_type_ids = True
         images, self._not_lean = lean_images(processor) if lean else (None, "")
         self.pixel_form: PixelForm | None = None
         if images is not None:
             self._tap.processor.image_processor, self.pixel_form = images, images.form
-        self._render = Renderer(processor)
+        self._render = Renderer(processor, options=options)
         self._positions = positions
         self._inputs = MediaInputs(processor, rules=rules, arrays=images is not None)
         self._facts = find_facts(self._tap, self._render, self._inputs)
-        self._shield = marks.Shield(self._facts.control)
+        self._prover = Prover(self._render, self._facts, self._tap.special)
         self._tap.forbid(frozenset(self._tap.special[word] for word in self._facts.control if word in self._tap.special))
         self._expansion = Expansion(self._tap, self._inputs, self._facts)
 
@@ -86,7 +89,7 @@ class Encoder:
         """Encode, with every label proven (see labels.py). Raises DataError for the record, TemplateError for the template."""
         where = str(conversation.origin)
         self._check_trainable(conversation, where)
-        rendered = self._rendered(conversation, where)
+        rendered = self._prover.rendered(conversation, where)
         loaded = self._inputs.load(conversation)
         sizes = self._inputs.sizes_of(loaded)
         self._expansion.check_places(rendered.marked.clean, sizes, where)
@@ -94,13 +97,16 @@ class Encoder:
         self._expansion.check(heard, rendered.marked.clean, sizes, where)
         if set(heard.marked.spans) != set(rendered.marked.spans):
             raise TemplateError("the processor takes away or repeats an answer", where=where, fix="use the model's own processor")
-        trained = target_tokens(heard, rendered.slots, self._facts.turns, self._tap, where)
-        return self._example(conversation, outputs, heard, trained)
+        targets = target_tokens(heard, rendered.proven, self._facts.turns, self._tap, where)
+        weights = [0.0] * len(heard.ids)
+        for message, tokens in targets:
+            weights[tokens.start : tokens.stop] = [conversation.messages[message].weight] * len(tokens)
+        return self._example(conversation, outputs, heard, weights)
 
     def length(self, conversation: Conversation) -> Length:
         """The exact cost, from the media's headers alone."""
         where = str(conversation.origin)
-        text = self._shielded(conversation, where)
+        text = self._prover.shielded(conversation, where)
         sizes = self._inputs.sizes(conversation)
         return Length(tokens=self._expansion.count(text, sizes, where), kinds=frozenset(size.kind for size in sizes))
 
@@ -114,13 +120,13 @@ class Encoder:
         turn = max((i for i, message in enumerate(conversation.messages) if message.role == "assistant"), default=None)
         before = conversation.messages[:turn]
         if not self._facts.cut_prompt:
-            asked = Conversation(messages=before, origin=conversation.origin)
-            outputs, heard = self._process(self._shielded(asked, where, generation=True), self._inputs.load(asked), where)
+            asked = Conversation(messages=before, origin=conversation.origin, tools=conversation.tools)
+            outputs, heard = self._process(self._prover.shielded(asked, where, generation=True), self._inputs.load(asked), where)
             tokens, media = self._split(outputs, heard)
             return {name: value[None] for name, value in tokens.items()} | media
         answer = Message(role="assistant", parts=(Text(text="answer"),))
-        history = tuple(Message(role=message.role, parts=message.parts, train=False) for message in before)
-        whole = self(Conversation(messages=(*history, answer), origin=conversation.origin))
+        history = tuple(replace(message, train=False) for message in before)
+        whole = self(replace(conversation, messages=(*history, answer)))
         first = int((whole.labels != IGNORED).nonzero()[0])
         tokens = {"input_ids": whole.input_ids, **whole.token_inputs}
         return {name: value[None, :first] for name, value in tokens.items()} | whole.media
@@ -132,9 +138,15 @@ class Encoder:
             raise ModelError(f"the processor takes no {', '.join(missing)}", where="processor", fix="use a model for it")
         sizes = [self._expansion.smallest(kind) for kind in KINDS if kind in kinds]
         media = tuple(BLANK_PARTS[size.kind] for size in sizes)
-        text = self._shielded(Conversation(messages=(Message(role="user", parts=(*media, Text(text="."))),)), "dummy")
+        text = self._prover.shielded(Conversation(messages=(Message(role="user", parts=(*media, Text(text="."))),)), "dummy")
         outputs, heard = self._process(text, self._inputs.blank(sizes), "dummy")
-        return self._example(Conversation(messages=()), outputs, heard, [False] * len(heard.ids), kinds=frozenset(kinds))
+        return self._example(Conversation(messages=()), outputs, heard, [0.0] * len(heard.ids), kinds=frozenset(kinds))
+
+    def chat(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The conversation as this chat template takes it; media as bare parts, or as the text that stands for them."""
+        facts = self._facts
+        arguments = facts.habits.arguments or "object"
+        return to_chat(conversation, form=facts.form, placeholders=facts.placeholders, arguments=arguments).messages
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Text of generated ids, special tokens left out."""
@@ -164,6 +176,11 @@ class Encoder:
         return self._facts.turns.end_ids
 
     @property
+    def rate_hz(self) -> int:
+        """Samples a second of the sounds that the processor takes."""
+        return self._inputs.rate_hz
+
+    @property
     def kinds(self) -> frozenset[str]:
         """The media kinds that processor and template both take."""
         return frozenset(self._facts.placeholders)
@@ -175,7 +192,7 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """Changes with anything that changes encodings: processor settings, vocabulary, template, the rules of what is opened."""
-        processor, _, rules, _ = self._made_from
+        processor, _, rules, _, options = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
@@ -185,6 +202,8 @@ class Encoder:
             "template": self._render.template,
             "media": rules.model_dump(exclude=_FETCHING),
         }
+        if options:
+            seen["options"] = options
         if self.pixel_form is not None:
             seen["lean"] = LEAN_VERSION
         return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
@@ -193,40 +212,8 @@ class Encoder:
         trained = [message for message in conversation.messages if message.trained]
         if not trained:
             raise DataError("no turn of the conversation is trained", reason="no_trained_turn", where=where, fix="add an assistant turn")
-        if any(not message.text.strip() for message in trained):
+        if not all(message.says for message in trained):
             raise DataError("an answer is empty", reason="empty_answer", where=where, fix="write the answer, or remove the record")
-
-    def _rendered(self, conversation: Conversation, where: str) -> _Rendered:
-        """The conversation with marks, in the first way of marking that is proven right."""
-        slots = slots_of(conversation)
-        marks.check_unmarked([slot.text for slot in slots], where)
-        hidden = [self._shield.hide(slot.text) for slot in slots]
-        plain = self._render(self._chat(conversation), where=where)
-        problem: Exception | None = None
-        for placement, only_trained in _WAYS:
-            texts = wrap(slots, hidden, placement, only_trained=only_trained)
-            try:
-                text = self._render(self._chat(conversation, texts), where=where)
-                marked = marks.take_out(text)
-                check_rendering(marked, plain, slots, placement, only_trained=only_trained)
-            except (Unproven, FoveateError) as error:
-                problem = problem or error
-                continue
-            return _Rendered(marked_text=text, marked=marked, slots=slots)
-        raise TemplateError(
-            f"labels can't be proven: {problem}",
-            where=where,
-            fix="set `train: false` on that turn, or use a template that renders every turn as it is (`model.chat_template`)",
-        )
-
-    def _shielded(self, conversation: Conversation, where: str, *, generation: bool = False) -> str:
-        """The conversation as rendered for the processor, without marks."""
-        texts = [slot.text for slot in slots_of(conversation)]
-        marks.check_unmarked(texts, where)
-        return self._render(self._chat(conversation, [self._shield.hide(text) for text in texts]), where=where, generation=generation)
-
-    def _chat(self, conversation: Conversation, texts: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        return to_chat(conversation, form=self._facts.form, texts=texts, placeholders=self._facts.placeholders)
 
     def _process(self, text: str, loaded: dict[str, Any], where: str) -> tuple[BatchFeature, Heard]:
         """The processor's outputs, and what its tokenizer was given. Raises DataError where the processor refuses."""
@@ -255,8 +242,10 @@ class Encoder:
             if name in _DROPPED:
                 continue
             tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
+            if tensor.is_floating_point():
+                tensor = tensor.float()  # Llama 4's processor gives bfloat16, whatever the weights are
             if name in heard.names or name in _TOKEN_NAMES:
-                if tensor.shape != (1, len(heard.ids)):
+                if tensor.shape[:2] != (1, len(heard.ids)):
                     shapes = f"{list(tensor.shape)}, not [1, {len(heard.ids)}]"
                     raise ModelError(f"its {name} has the shape {shapes}", where="processor", fix="make the batches by `data.collate`")
                 tokens[name] = tensor[0]
@@ -264,7 +253,7 @@ class Encoder:
                 media[name] = tensor
         return tokens, media
 
-    def _example(self, conversation: Conversation, outputs: BatchFeature, heard: Heard, trained: Sequence[bool], kinds=None) -> Example:
+    def _example(self, conversation: Conversation, outputs: BatchFeature, heard: Heard, weights: Sequence[float], kinds=None) -> Example:
         tokens, media = self._split(outputs, heard)
         ids = tokens.pop("input_ids")
         positions = None
@@ -272,7 +261,8 @@ class Encoder:
             positions = self._positions({"input_ids": ids[None]} | {name: value[None] for name, value in tokens.items()} | media)
         return Example(
             input_ids=ids,
-            labels=torch.where(torch.tensor(trained, dtype=torch.bool), ids, IGNORED),
+            labels=torch.where(torch.tensor([weight > 0 for weight in weights]), ids, IGNORED),
+            weights=torch.tensor(weights) if set(weights) - {0.0, 1.0} else None,
             position_ids=positions,
             token_inputs=tokens,
             media=media,
@@ -281,5 +271,7 @@ class Encoder:
         )
 
 
-def _rebuild(processor: ProcessorMixin, positions: Positions | None, rules: MediaSection, lean: bool) -> Encoder:
-    return Encoder(processor, positions=positions, rules=rules, lean=lean)
+def _rebuild(
+    processor: ProcessorMixin, positions: Positions | None, rules: MediaSection, lean: bool, options: Mapping[str, Any] | None
+) -> Encoder:
+    return Encoder(processor, positions=positions, rules=rules, lean=lean, options=options)

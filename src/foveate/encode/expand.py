@@ -30,7 +30,7 @@ class Expansion:
     """Expands rendered text as the processor does. Sizes that were met are remembered."""
 
     def __init__(self, tap: Tap, inputs: MediaInputs, facts: Facts) -> None:
-        self._tap, self._inputs, self._placeholders = tap, inputs, facts.placeholders
+        self._tap, self._inputs, self._placeholders, self._talks = tap, inputs, facts.placeholders, facts.talks
         # Runs of one special token are as many tokens as it is repeated, so they need not be tokenized one by one.
         added = [token for token in tap.tokenizer.added_tokens_decoder.values() if token.special and str(token)]
         self._steady = [str(token) for token in added if not (token.lstrip or token.rstrip or token.single_word or token.normalized)]
@@ -185,7 +185,7 @@ class Expansion:
                 texts = []
                 for kinds in (frozenset(), frozenset({kind})):
                     self._inputs.shapes_only = kinds
-                    texts.append(self._text_by_processor(token, [size], ""))
+                    texts.append(self._by_processor(token, [size], "").marked.clean)
             except DataError:
                 return False
             finally:
@@ -201,10 +201,12 @@ class Expansion:
         for kind in self._placeholders:
             small, larger = SMALL[kind], LARGER[kind]
             trials += [[small], [larger, small], [small, larger, larger]]
-        return all(self._is_plain_for(sizes) for sizes in trials)
+        # What the template itself writes about a medium may be rewritten too (VibeVoice's length of the recording).
+        talks = [([SMALL[kind]], text) for kind, text in self._talks.items()]
+        return all(self._is_plain_for(sizes) for sizes in trials) and all(self._is_plain_for(*talk) for talk in talks)
 
-    def _is_plain_for(self, sizes: list[Size]) -> bool:
-        text = "one" + "".join(f" {self._placeholders[size.kind]}two" for size in sizes) + " three"
+    def _is_plain_for(self, sizes: list[Size], text: str | None = None) -> bool:
+        text = text or "one" + "".join(f" {self._placeholders[size.kind]}two" for size in sizes) + " three"
         try:
             heard = self._by_processor(text, sizes, "")
             expanded, _ = self._expand(text, sizes, "", short=False)

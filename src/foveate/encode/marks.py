@@ -1,7 +1,8 @@
 """Marks: characters of Unicode's private planes that ride through a chat template and a processor, and come out again.
 
-Two uses. *Slots*: every text part of a conversation is wrapped in a begin and an end mark of its own, so that each is found in the
-rendered text by construction, never by searching for its words. *Shields*: a control token that stands in a user's text, such
+Three uses. *Slots*: every text part of a conversation is wrapped in a begin and an end mark of its own, so that each is found in the
+rendered text by construction, never by searching for its words. *Blocks*: the sandbox puts two more around what a template writes
+inside `{% generation %}`. *Shields*: a control token that stands in a user's text, such
 as a literal `<image>`, is shifted into plane 15 character by character, so that neither template nor processor takes it for one.
 Both keep or restore every length, so positions in the clean text are exact.
 """
@@ -12,12 +13,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from foveate.encode.jinja_child import GENERATION_BEGIN, GENERATION_END
 from foveate.errors import DataError
 
 _MARK_BASE = 0x100000  # plane 16: slot i begins with +2i and ends with +2i+1
 _MAX_SLOTS = 0x4000
 _SHIELD_BASE = 0xF0000  # plane 15: the shifted characters of shielded control tokens
-_MARK = re.compile("[\U00100000-\U00107fff]")
+_MARK = re.compile(f"[\U00100000-\U00107fff{GENERATION_BEGIN}{GENERATION_END}]")
 _SHIELDED = re.compile("[\U000f0000-\U000fffff]+")
 _RESERVED = re.compile("[\U000f0000-\U0010ffff]")
 
@@ -27,7 +29,7 @@ class Marked:
     """Text with its marks taken out, and where they stood.
 
     `spans` holds slot -> (begin, end) in `clean` for slots that came out whole; `partial` slots that lost one mark;
-    `repeated` slots that came out more than once. Slots in none of them were dropped.
+    `repeated` slots that came out more than once. Slots in none of them were dropped. `blocks` are the places of `{% generation %}`.
     """
 
     clean: str
@@ -35,6 +37,7 @@ class Marked:
     partial: frozenset[int] = frozenset()
     repeated: frozenset[int] = frozenset()
     order: tuple[int, ...] = field(default=())  # slots by their first mark
+    blocks: tuple[tuple[int, int], ...] = ()
 
 
 def begin(slot: int) -> str:
@@ -47,9 +50,10 @@ def end(slot: int) -> str:
     return chr(_MARK_BASE + 2 * slot + 1)
 
 
-def check_unmarked(texts: Iterable[str], where: str) -> None:
-    """Raises DataError if a record already holds characters that serve as marks, or has more text parts than there are marks."""
-    count = 0
+def check_unmarked(texts: Iterable[str], where: str, *, spare: int = 0) -> None:
+    """Raises DataError if a record already holds characters that serve as marks, or has more text parts than there are marks, of which
+    `spare` are kept for others."""
+    count = spare
     for text in texts:
         count += 1
         found = _RESERVED.search(text)
@@ -70,11 +74,19 @@ def take_out(text: str) -> Marked:
     begins: dict[int, list[int]] = {}
     ends: dict[int, list[int]] = {}
     order: dict[int, None] = {}
+    opened: list[int] = []
+    blocks: list[tuple[int, int]] = []
     at = clean = 0
     for found in _MARK.finditer(text):
         pieces.append(text[at : found.start()])
         clean += found.start() - at
         at = found.end()
+        if found.group() == GENERATION_BEGIN:
+            opened.append(clean)
+            continue
+        if found.group() == GENERATION_END:
+            blocks.append((opened.pop() if opened else clean, clean))
+            continue
         slot, is_end = divmod(ord(found.group()) - _MARK_BASE, 2)
         (ends if is_end else begins).setdefault(slot, []).append(clean)
         order.setdefault(slot)
@@ -88,7 +100,20 @@ def take_out(text: str) -> Marked:
         partial=frozenset(order) - repeated - frozenset(spans),
         repeated=repeated,
         order=tuple(order),
+        blocks=tuple(sorted(blocks)),
     )
+
+
+def put_in(marked: Marked, extents: Mapping[int, tuple[int, int]]) -> str:
+    """The marked text of `marked.spans`, its blocks and `extents` (slot -> place): `take_out` gives them all back."""
+    places = {**marked.spans, **extents}
+    put = [(a, 1, begin(slot)) for slot, (a, _) in places.items()] + [(b, 0, end(slot)) for slot, (_, b) in places.items()]
+    put += [(a, 1, GENERATION_BEGIN) for a, _ in marked.blocks] + [(b, 0, GENERATION_END) for _, b in marked.blocks]
+    pieces, at = [], 0
+    for place, _, mark in sorted(put):
+        pieces += [marked.clean[at:place], mark]
+        at = place
+    return "".join([*pieces, marked.clean[at:]])
 
 
 class Shield:

@@ -61,6 +61,7 @@ class MediaInputs:
         has = {"image": "image_processor" in parts, "video": self._videos is not None, "audio": self._features is not None}
         self.kinds: frozenset[str] = frozenset(kind for kind, present in has.items() if present)
         self.shapes_only: frozenset[str] = frozenset()  # kinds whose blank ones need no memory, see `blank`
+        self.flat_images = False  # the processor takes a list of images, not a list of them for each conversation
 
     def load(self, conversation: Conversation) -> dict[str, Any]:
         """Decoded media. Raises DataError for one that can't be used."""
@@ -98,7 +99,8 @@ class MediaInputs:
 
     def sizes_of(self, arguments: dict[str, Any]) -> list[Size]:
         """The sizes of what `load` or `blank` returned, by kind."""
-        sizes = [Size(kind="image", shape=_shape(picture)) for row in arguments.get("images", ()) for picture in row]
+        images = arguments.get("images", ())
+        sizes = [Size(kind="image", shape=_shape(picture)) for row in ([images] if self.flat_images else images) for picture in row]
         sizes += [Size(kind="audio", shape=(len(samples),)) for samples in arguments.get("audio", ())]
         for clips, about in zip(arguments.get("videos", ()), arguments.get("video_metadata", ()), strict=True):
             for clip, known in zip(clips, about, strict=True):
@@ -135,12 +137,14 @@ class MediaInputs:
     def _arguments(self, loaded: dict[str, list]) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         if loaded.get("image"):
-            arguments["images"] = [loaded["image"]]
+            arguments["images"] = loaded["image"] if self.flat_images else [loaded["image"]]
         if loaded.get("audio"):
             arguments |= {"audio": loaded["audio"], "sampling_rate": self.rate_hz}
         if loaded.get("video"):
-            # Frames were chosen when the clip was opened; the processor must not choose again.
-            arguments |= {"videos": [loaded["video"]], "video_metadata": [loaded["metadata"]], "do_sample_frames": False}
+            # Frames were chosen when the clip was opened; the processor must not choose again. Some (Muse) write the frames' times from
+            # what they return of the clip, and look for it without asking for it.
+            about = {"video_metadata": [loaded["metadata"]], "return_metadata": True}
+            arguments |= {"videos": [loaded["video"]], "do_sample_frames": False, **about}
         return arguments
 
     def _check_kinds(self, conversation: Conversation) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from foveate.encode import marks
-from foveate.encode.labels import Turns, Unproven, check_rendering, wrap
+from foveate.encode.chat import FORMS, Form, to_chat
+from foveate.encode.habits import Habits, find_habits
 from foveate.encode.media import LARGER, SMALL, MediaInputs
+from foveate.encode.render import Renderer
+from foveate.encode.talk import BLANK_PARTS, Talk
 from foveate.encode.tap import Tap
-from foveate.encode.template import FORMS, Form, Renderer, slots_of, to_chat
-from foveate.errors import DataError, FoveateError, TemplateError
-from foveate.types import Audio, Conversation, Image, Media, MediaKind, Message, Role, Text, Video
+from foveate.encode.turns import Turns, special_pattern
+from foveate.errors import FoveateError, TemplateError
+from foveate.types import Conversation, MediaKind, Message, Text
 
 KINDS: tuple[MediaKind, ...] = ("image", "audio", "video")
 # What processors raise on input that they can't use: they check little, so a medium of the wrong kind ends as any of these, deep
 # inside. Each becomes a ledger line that quotes the error and keeps it as its cause.
 REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
-BLANK_PARTS: dict[MediaKind, Media] = {"image": Image(data=b""), "audio": Audio(data=b""), "video": Video(data=b"")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,9 @@ class Facts:
 
     form: Form
     placeholders: dict[str, str]  # media kind -> the token that the processor replaces by the medium's tokens
+    talks: dict[str, str]  # media kind -> a small conversation about one, as rendered
     turns: Turns
+    habits: Habits
     control: frozenset[str]  # special tokens that mean something to template, processor or model
     cut_prompt: bool  # the template has no generation prompt: prompts are cut from training text
     notes: tuple[str, ...]
@@ -36,7 +41,15 @@ class Facts:
 def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
     """Raises TemplateError for a template under which nothing can be trained."""
     talk, placeholders = _best_talk(tap, render, inputs)
-    turns, notes, cut_prompt = _turns(tap, talk)
+    turns, notes = _turns(tap, talk)
+    cut_prompt = turns.silent
+    habits = find_habits(talk, tap.special)
+    turns = _with_calls(turns, habits, tap)
+    if habits.forgets:
+        notes.append(
+            "the chat template leaves reasoning out of all turns but the last ones: it is trained where the template writes it, and "
+            "elsewhere the answer alone"
+        )
     if talk.form == "strings" and placeholders:
         written = ", ".join(f"{kind} as {token}" for kind, token in placeholders.items())
         notes.append(f"the chat template takes only text: media are written where they stand in a message, {written}")
@@ -55,7 +68,9 @@ def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
     return Facts(
         form=talk.form,
         placeholders=placeholders,
+        talks={kind: talk.opened_by(kind).chat("user", "assistant").clean for kind in placeholders},
         turns=turns,
+        habits=habits,
         control=frozenset(found | (named & set(tap.special))),
         cut_prompt=cut_prompt,
         notes=tuple(notes),
@@ -70,12 +85,12 @@ def expand_alone(tap: Tap, inputs: MediaInputs, token: str, kind: MediaKind) -> 
         return None
 
 
-def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[_Talk, dict[str, str]]:
+def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[Talk, dict[str, str]]:
     """The first form in which the template writes a conversation rightly and shows most kinds of media.
 
     Media go into strings only where the template shows none in lists: it then has no say in how they are written.
     """
-    best: tuple[_Talk, dict[str, str]] | None = None
+    best: tuple[Talk, dict[str, str]] | None = None
     failure: FoveateError | None = None
     for form in FORMS:
         if form == "strings" and best is not None and best[1]:
@@ -83,7 +98,7 @@ def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[_Talk, 
         found = {kind: token for kind in KINDS if kind in inputs.kinds and (token := _placeholder(tap, render, inputs, form, kind))}
         # Some templates take only conversations that open with a medium.
         for opener in (None, *found):
-            talk = _Talk(render, form, opener, found)
+            talk = Talk(render, form, opener, found)
             try:
                 talk.chat("user", "assistant")
             except FoveateError as error:
@@ -111,50 +126,34 @@ def _placeholder(tap: Tap, render: Renderer, inputs: MediaInputs, form: Form, ki
         except FoveateError:
             return None
         candidates = [token for token in dict.fromkeys([*tap.special, named]) if token and twice.count(token) == once.count(token) + 1]
+    candidates = list(candidates)
     expanded = {token: expand_alone(tap, inputs, token, kind) for token in candidates}
+    if form != "strings" and candidates and set(expanded.values()) == {None}:  # HunYuan-VL's processor takes it only between its two marks
+        expanded = {whole: expand_alone(tap, inputs, whole, kind) for whole in (_between_marks(tap, once, token) for token in candidates)}
+    if kind == "image" and candidates and set(expanded.values()) == {None}:
+        inputs.flat_images = not inputs.flat_images
+        expanded = {token: expand_alone(tap, inputs, token, kind) for token in candidates}
     taken = [token for token, text in expanded.items() if text is not None]
     # The placeholder is the one that is replaced; a processor that keeps one token for a medium leaves it as it is.
     return next((token for token in taken if expanded[token] != token), taken[0] if taken else None)
 
 
-class _Talk:
-    """Renders small conversations whose texts are marked, and remembers what came out."""
-
-    def __init__(self, render: Renderer, form: Form, opener: MediaKind | None, placeholders: dict[str, str]) -> None:
-        self._render, self.form, self.opener, self._placeholders = render, form, opener, placeholders
-        self.seen: list[str] = []
-
-    def chat(self, *roles: Role, generation: bool = False) -> marks.Marked:
-        """Turns of these roles, each saying one word. Raises TemplateError if they don't come out whole."""
-        opening = () if self.opener is None else (BLANK_PARTS[self.opener],)
-        messages = tuple(Message(role=role, parts=(*(() if i else opening), Text(text=f"word{i}"))) for i, role in enumerate(roles))
-        slots = slots_of(Conversation(messages=messages))
-        texts = [slot.text for slot in slots]
-        plain = self._write(messages, texts, generation)
-        marked = marks.take_out(self._write(messages, wrap(slots, texts, "around"), generation))
-        try:
-            check_rendering(marked, plain, slots, "around")
-        except Unproven as problem:
-            raise TemplateError(str(problem), where="chat template", fix="override it with `model.chat_template`") from problem
-        self.seen.append(plain)
-        return marked
-
-    def opened_by(self, kind: MediaKind | None) -> _Talk:
-        """The same, with a medium before the first word."""
-        return _Talk(self._render, self.form, kind, self._placeholders)
-
-    def _write(self, messages: tuple[Message, ...], texts: list[str], generation: bool) -> str:
-        chat = to_chat(Conversation(messages=messages), form=self.form, texts=texts, placeholders=self._placeholders)
-        return self._render(chat, generation=generation)
+def _between_marks(tap: Tap, text: str, token: str) -> str:
+    """`token` with the special tokens right before and behind it in `text`."""
+    before, _, behind = text.partition(token)
+    words = sorted(tap.special, key=len, reverse=True)
+    left, right = next((word for word in words if before.endswith(word)), ""), next((word for word in words if behind.startswith(word)), "")
+    return left + token + right
 
 
-def _turns(tap: Tap, talk: _Talk) -> tuple[Turns, list[str], bool]:
-    """How turns open and end, what a user should know of it, and whether there is no generation prompt."""
+def _turns(tap: Tap, talk: Talk) -> tuple[Turns, list[str]]:
+    """How turns open and end, and what a user should know of it."""
     whole = talk.chat("user", "assistant")
-    longer = _try(talk, "user", "assistant", "user", "assistant")
-    asked, bare = _try(talk, "user", generation=True), _try(talk, "user")
+    longer = talk.attempt("user", "assistant", "user", "assistant")
+    asked, bare = talk.attempt("user", generation=True), talk.attempt("user")
     begin, end = whole.spans[1]
-    end_ids = _end_ids(tap, whole.clean, end)
+    between = longer.clean[longer.spans[1][1] : longer.spans[2][0]] if longer is not None else None
+    end_ids, closing_ids, closer = _ends(tap, whole.clean, end, between)
     opening, gaps, notes = "", {""}, []
     silent = asked is None or bare is None or asked.clean == bare.clean
     if silent:
@@ -174,20 +173,33 @@ def _turns(tap: Tap, talk: _Talk) -> tuple[Turns, list[str], bool]:
             added = whole.clean[len(asked.clean) : begin]
             notes.append(f"the chat template puts {added!r} before an answer; it is trained, as the model must write it by itself")
         notes += _notes_on_history(talk, longer)
-    if longer is not None and _first_special(tap, longer.clean, longer.spans[1][1], longer.spans[2][0]) not in end_ids:
+    if closer:
+        notes.append(
+            f"the chat template ends no turn itself: {closer!r}, with which the next one begins, ends it, and is added behind the last one"
+        )
+    elif between is not None and not end_ids & {tap.special[word] for word in special_pattern(tap.special).findall(between)}:
         notes.append("the chat template ends only the last turn with an end-of-turn token; earlier answers are trained without one")
     ordered = tuple(sorted(gaps, key=len, reverse=True))
-    return Turns(opening=opening, gaps=ordered, end_ids=end_ids, special_ids=tap.special_ids), notes, silent
+    turns = Turns(
+        opening=opening,
+        gaps=ordered,
+        end_ids=end_ids,
+        special_ids=tap.special_ids,
+        closing_ids=closing_ids,
+        closers=(closer, closer),
+        silent=silent,
+    )
+    return turns, notes
 
 
-def _notes_on_history(talk: _Talk, longer: marks.Marked | None) -> list[str]:
-    asked = _try(talk, "user", "assistant", "user", generation=True)
+def _notes_on_history(talk: Talk, longer: marks.Marked | None) -> list[str]:
+    asked = talk.attempt("user", "assistant", "user", generation=True)
     if longer is None or asked is None or longer.clean.startswith(asked.clean):
         return []
     return ["the chat template renders earlier turns differently in a prompt than in a whole conversation of several turns"]
 
 
-def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: _Talk, placeholders: dict[str, str]) -> bool:
+def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: Talk, placeholders: dict[str, str]) -> bool:
     """Whether a prompt is still the beginning of the whole conversation once the processor had both in hand."""
     kind = talk.opener or next(iter(placeholders), None)
     seen = talk.opened_by(kind)
@@ -199,33 +211,42 @@ def _prompt_survives(tap: Tap, inputs: MediaInputs, talk: _Talk, placeholders: d
     return expanded[1].startswith(expanded[0]) or not whole.clean.startswith(asked.clean)
 
 
-def _try(talk: _Talk, *roles: str, generation: bool = False) -> marks.Marked | None:
-    try:
-        return talk.chat(*roles, generation=generation)
-    except (TemplateError, DataError):
-        return None
+def _ends(tap: Tap, text: str, end: int, between: str | None) -> tuple[frozenset[int], frozenset[int], str]:
+    """(tokens that may end a turn, those that come before it, what ends the last turn if the template writes nothing).
 
-
-def _end_ids(tap: Tap, text: str, end: int) -> frozenset[int]:
-    found = _first_special(tap, text, end, len(text))
-    if found is None:
+    `text` ends with an answer that ends at `end`; `between` stands between an answer and the next question.
+    """
+    found, closer = [(word.end(), word.group()) for word in special_pattern(tap.special).finditer(text[end:])], ""
+    if found:
+        # What follows an answer in every place is its end; what only the conversation's end brings, or the next turn, is not.
+        common = len(os.path.commonprefix([text[end:], between or ""]))
+        words = [word for place, word in found if place <= common] or [found[0][1]]
+    else:
         # Some tokenizers append the token themselves.
         last = tap.tokenize(text, tokenizer_options(tap, text)).ids[-1]
-        found = last if last in tap.special_ids else None
-    if found is None:
-        raise TemplateError(
-            "no token ends an assistant turn, so the model would never learn to stop",
-            where="chat template",
-            fix="end assistant turns with the end-of-sequence token in `model.chat_template`, e.g. {{ message['content'] }}{{ eos_token }}",
-        )
+        opens = special_pattern(tap.special).match((between or "").lstrip())
+        if last in tap.special_ids:
+            words = [next(word for word, token in tap.special.items() if token == last)]
+        elif opens is not None:
+            words, closer = [opens.group()], opens.group()
+        else:
+            raise TemplateError(
+                "no token ends an assistant turn, so the model would never learn to stop",
+                where="chat template",
+                fix="end assistant turns with the end-of-sequence token in `model.chat_template`, "
+                "e.g. {{ message['content'] }}{{ eos_token }}",
+            )
+    ids = [tap.special[word] for word in words]
     eos = tap.tokenizer.eos_token_id
-    return frozenset({found} if eos is None else {found, eos})
+    return frozenset({ids[-1]} if eos is None else {ids[-1], eos}), frozenset(ids[:-1]), closer
 
 
-def _first_special(tap: Tap, text: str, begin: int, end: int) -> int | None:
-    places = {text.find(word, begin, end): (-len(word), word) for word in sorted(tap.special, key=len) if word}
-    places.pop(-1, None)
-    return tap.special[places[min(places)][1]] if places else None
+def _with_calls(turns: Turns, habits: Habits, tap: Tap) -> Turns:
+    """The same, with what ends a turn that calls a tool."""
+    if not habits.call_end:
+        return turns
+    closers = (turns.closers[0], habits.call_closer if habits.call_closer or not turns.closers[0] else "")
+    return replace(turns, end_ids=turns.end_ids | {tap.special[habits.call_end]}, closers=closers)
 
 
 def tokenizer_options(tap: Tap, text: str) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Tap:
         self.special = {str(entry): token for token, entry in added.items() if entry.special}
         self.tokenizer.foveate_special = self.special_ids
         self._ids_of: dict[str, list[int]] = {}
+        backend = self.tokenizer.backend_tokenizer
+        self._settings = backend.padding, backend.truncation
         self.processor = copy.copy(processor)
         self.processor.tokenizer = self.tokenizer
 
@@ -75,6 +77,15 @@ class Tap:
             yield heard
         finally:
             self.tokenizer.foveate_heard = None
+            self._restore()
+
+    def _restore(self) -> None:
+        """What a processor had the tokenizer pad and cut stays set in its core, and would be saved with the model."""
+        backend, (padding, truncation) = self.tokenizer.backend_tokenizer, self._settings
+        if backend.padding != padding:
+            backend.no_padding() if padding is None else backend.enable_padding(**padding)
+        if backend.truncation != truncation:
+            backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
 
     def text_of(self, text: str, arguments: dict[str, Any]) -> str:
         """What the processor, called with `text` and `arguments`, hands its tokenizer; that is as far as it gets."""

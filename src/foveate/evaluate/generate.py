@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foveate.batching.collate import join_media
+from foveate.batching.collate import join_media, token_rows
+from foveate.batching.frames import as_images
 from foveate.model.families import Family, family_of
 from foveate.types import Conversation, Example
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from foveate.encode.encoder import Encoder
 
 # What encoders return along the tokens beside the ids, zero for text and padding; everything else is media.
-_TYPE_IDS = ("token_type_ids", "mm_token_type_ids")
+_TYPE_IDS = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask")
 
 
 def generate_answers(
@@ -46,13 +48,14 @@ def generate_answers(
         DataError: a conversation that can't be encoded.
     """
     lengths = [encoder.length(conversation) for conversation in conversations]
-    order = sorted(range(len(lengths)), key=lambda i: (sorted(lengths[i].kinds) if synced else [], lengths[i].tokens, i))
+    alone = family_of(model.config).alone
+    order = sorted(range(len(lengths)), key=lambda i: (sorted(lengths[i].kinds) if synced or alone else [], lengths[i].tokens, i))
     answers = [""] * len(conversations)
     config = greedy_config(model, encoder, max_new_tokens)
+    batch_size = 1 if family_of(model.config).prompts_alone else batch_size
     # no_grad, not inference_mode: FSDP2 gathers parameters into storages that later steps train on.
     with evaluating(model), torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in _batches(order, [length.kinds for length in lengths], alone, batch_size):
             prompts = [encoder.prompt(conversations[i]) for i in chosen]
             batch = join_prompts(prompts, family_of(model.config), pad_id=config.pad_token_id)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
@@ -92,12 +95,14 @@ def join_prompts(prompts: Sequence[dict[str, Tensor]], family: Family, *, pad_id
         "input_ids": torch.cat([_pad_left(row, longest, pad_id) for row in ids]),
         "attention_mask": torch.cat([_pad_left(torch.ones_like(row), longest, 0) for row in ids]),
     }
+    rows = [_media_of(prompt) for prompt in prompts]
     for name in _TYPE_IDS:
-        if any(name in prompt for prompt in prompts):
-            # A prompt without media may come without type ids: all its tokens are text.
-            rows = [prompt.get(name, torch.zeros_like(prompt["input_ids"])) for prompt in prompts]
-            batch[name] = torch.cat([_pad_left(row, longest, 0) for row in rows])
-    return batch | join_media([_media_of(prompt) for prompt in prompts], family)
+        if any(name in row.token_inputs for row in rows):
+            batch[name] = torch.stack([_pad_left(along[None], longest, 0)[0] for along in token_rows(rows, name)])
+    if family.frames_are_images:
+        rows = [as_images(row) for row in rows]
+        batch["mm_token_type_ids"] = batch["mm_token_type_ids"].clamp(max=1)
+    return batch | join_media(rows, family)
 
 
 @contextmanager
@@ -112,15 +117,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _batches(order: list[int], kinds: Sequence[frozenset[str]], alone: frozenset[str], size: int) -> Iterator[list[int]]:
+    """Runs of `order` of at most `size`; where some kinds go alone, as in training, kinds are not mixed."""
+    for _, run in groupby(order, key=lambda i: kinds[i] if alone else None):
+        group = list(run)
+        most = 1 if alone & kinds[group[0]] else size
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
 def _media_of(prompt: dict[str, Tensor]) -> Example:
     ids = prompt["input_ids"][0]
     return Example(
-        input_ids=ids, labels=ids, media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)}
+        input_ids=ids,
+        labels=ids,
+        token_inputs={name: prompt[name][0] for name in _TYPE_IDS if name in prompt},
+        media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)},
     )
 
 
 def _pad_left(row: Tensor, length: int, value: int) -> Tensor:
-    return functional.pad(row, (length - row.shape[1], 0), value=value)
+    return functional.pad(row, (*(0, 0) * (row.ndim - 2), length - row.shape[1], 0), value=value)
 
 
 def _until_end(ids: Tensor, ends: Sequence[int]) -> list[int]:

@@ -51,14 +51,14 @@ class HeldOut:
         return [metric for metric in self.section.metrics if metric != "loss"]
 
     def _loss(self, model: nn.Module) -> float:
-        total = targets = 0.0
+        total = weight = 0.0
         for data in self.loss_batches():
             total += self.loss_of(model, data)
-            targets += sum(batch.num_targets for batch in data.batches)
-        total, targets = all_reduce_sum([total, targets])
-        if not targets:  # 0 / 0 would look like the best of all losses
+            weight += sum(batch.weight for batch in data.batches)
+        total, weight = all_reduce_sum([total, weight])
+        if not weight:  # 0 / 0 would look like the best of all losses
             raise DataError("no token of the held-out records has a label", reason="no_targets", where="data.eval", fix="give them answers")
-        return total / targets
+        return total / weight
 
     def _rows(self, model: nn.Module) -> tuple[EvalRow, ...]:
         share = self._share()

@@ -2,34 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
 
+_OTHER_BASE = "use it with the base model that it was trained on, and the same model.add_tokens"
+
 
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
-    """`model` with the adapter in `folder`. Raises CheckpointError naming keys that do not fit the model."""
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
+    """`model` with the adapter in `folder`: LoRA, DoRA's magnitudes, modules and token rows trained beside them.
 
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise CheckpointError("the adapter's weights are missing", where=str(weights), fix="name a folder that `foveate train` wrote")
+    Raises CheckpointError naming keys that the adapter lacks, keys that the model has no place for, and those of another shape.
+    """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    found = _read(folder)
     try:
         tuned = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
-    except ValueError as error:
-        raise CheckpointError(
-            f"the adapter does not fit this base model: {error}", where=str(folder), fix="evaluate it on the model it was trained on"
-        ) from error
-    found, wanted = load_file(weights), set(get_peft_model_state_dict(tuned))
-    unknown, missing = sorted(set(found) - wanted), sorted(wanted - set(found))
-    if unknown or missing:
-        raise CheckpointError(
-            f"{len(missing)} of {len(wanted)} keys are missing and {len(unknown)} do not fit, e.g. {(missing + unknown)[0]}",
-            where=str(weights),
-            fix="evaluate the adapter on the model it was trained on",
-        )
+        # "auto" would ask the hub whether the base model's vocabulary had another size.
+        wanted = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise CheckpointError(f"the adapter does not fit this base model: {_first_line(error)}", where=str(folder), fix=_OTHER_BASE) from error
+    _compare(found, wanted, folder)
     set_peft_model_state_dict(tuned, found)
     return tuned
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    for path, what in ((weights, "weights are"), (config, "configuration is")):
+        if not path.is_file():
+            raise CheckpointError(f"the adapter's {what} missing", where=str(path), fix="name a folder that `foveate train` wrote")
+    try:
+        return load_file(weights)
+    except SafetensorError as error:
+        fix = "copy it again, or train with --resume: the export is repeated"
+        raise CheckpointError(f"the adapter's weights are damaged: {error}", where=str(weights), fix=fix) from error
+
+
+def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], folder: Path) -> None:
+    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    shapes = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name].shape != found[name].shape]
+    if not missing and not unknown and not shapes:
+        return
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of {len(wanted)} keys are missing ({_some(missing)})")
+    if unknown:
+        problems.append(f"{len(unknown)} keys have no place in the model ({_some(unknown)})")
+    if shapes:
+        name = shapes[0]
+        problems.append(f"{len(shapes)} keys have another shape ({name}: {list(found[name].shape)} instead of {list(wanted[name].shape)})")
+    raise CheckpointError(
+        f"the adapter does not fit this base model: {', '.join(problems)}", where=str(folder / "adapter_model.safetensors"), fix=_OTHER_BASE
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

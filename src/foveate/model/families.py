@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,25 +27,117 @@ class Family:
     packs: bool = False  # proven equal to separate samples by tests/unit/batching
     why_padded: str = "this family is not proven to pack"
     mrope: bool = False  # 3-D position ids [3, T] from the model class's get_rope_index
+    rope_inputs: tuple[tuple[str, str], ...] = ()  # (get_rope_index's argument, the processor's output that it is; masks are summed)
+    frames_are_images: bool = False  # one placeholder for images and frames: a batch of both goes in as images alone (batching/frames.py)
     image_blocks: bool = False  # tokens of one image attend to each other in both directions (token_type_ids == 1)
     byte_tower: str | None = None  # the encoder, below the head, that may be given images as uint8 patches (model/pixels.py)
+    alone: frozenset[str] = frozenset()  # kinds of media whose conversations get a micro-batch each: the encoder hears others' padding
+    prompts_alone: bool = False  # answers are generated one by one: padding on the left would shift what the model attends to
+    two_way: frozenset[str] = frozenset()  # attention classes that transformers takes for causal and that are not, see model/mend.py
+    constants: tuple[tuple[str, bool], ...] = ()  # further arguments of the model's forward
     batched_media: frozenset[str] = frozenset()  # outputs with a leading axis of 1 per conversation: concatenated along axis 1
+    long_media: frozenset[str] = frozenset()  # outputs that hold all images end to end along their last axis: concatenated there
+    media_rows: bool = False  # media outputs have one row per conversation, of zeros where it has no media
+    patch_indices: tuple[tuple[str, str], ...] = ()  # (output that counts patches from the conversation's first, those [a, b, ...] patches)
 
 
 _IDEFICS = Family(packs=True, batched_media=frozenset({"pixel_values", "pixel_attention_mask"}))
 _PLAIN = Family(packs=True)
 _QWEN_VL = Family(packs=True, mrope=True, byte_tower="visual")
+# Their position ids follow the sound's length, and the seconds between frames, under names of their own.
+_OMNI = Family(
+    packs=True, mrope=True, rope_inputs=(("audio_seqlens", "feature_attention_mask"), ("second_per_grids", "video_second_per_grid"))
+)
+_MROPE = Family(packs=True, mrope=True)
+_GLM_V = Family(packs=True, mrope=True, frames_are_images=True)
+_HYBRID = Family(mrope=True, why_padded="its linear-attention layers carry their state along the row, from one sample into the next")
+_HEARS_PADDING = "its sound encoder hears the padding of shorter sounds, so each goes alone"
+_GRANITE_SPEECH = Family(alone=frozenset({"audio"}), why_padded=_HEARS_PADDING)
+# Beside an image, in any sample of the batch, its sounds go through another projector.
+_PHI = Family(packs=True, alone=frozenset({"audio"}), two_way=frozenset({"Phi4MultimodalVisionAttention"}))
+_CONVOLVED = Family(why_padded="the convolutions of its language layers reach over the tokens before, into the sample before")
+_MINICPM = Family(why_padded=_HYBRID.why_padded, long_media=frozenset({"pixel_values", "pixel_values_videos"}))
 FAMILIES: dict[str, Family] = {
     "smolvlm": _IDEFICS,
     "idefics3": _IDEFICS,
     "qwen2_vl": _QWEN_VL,
     "qwen2_5_vl": _QWEN_VL,
     "qwen3_vl": _QWEN_VL,
+    "qwen3_vl_moe": _QWEN_VL,
+    "qwen3_5": _HYBRID,
+    "qwen3_5_moe": _HYBRID,
+    "qwen2_5_omni_thinker": _OMNI,
+    "qwen3_omni_moe_thinker": _OMNI,
+    "qwen3_asr": _PLAIN,
+    "glm4v": _GLM_V,
+    "glm4v_moe": _GLM_V,
+    "glm46v": _GLM_V,
+    "glmga": _GLM_V,
+    "glm_ocr": _GLM_V,
+    "ernie4_5_vl_moe": _MROPE,
+    "paddleocr_vl": _MROPE,
+    "hunyuan_vl": _MROPE,
+    "cosmos3_edge": _MROPE,
+    "cosmos3_omni": _MROPE,
+    "video_llama_3": _PLAIN,
+    "exaone4_5": _PLAIN,
+    "kimi_k25": _PLAIN,
+    "step3p7": _PLAIN,
+    "qianfan_ocr": _PLAIN,
+    "lighton_ocr": _PLAIN,
+    "minimax_m3_vl": Family(prompts_alone=True, why_padded="it attends to chosen blocks of keys, counted from the row's first token"),
+    "hyperclovax_vision_v2": _PLAIN,
+    "glmasr": _PLAIN,
+    "qwen4_exp": _HYBRID,
+    "glm5_next": replace(_HYBRID, mrope=False),
     "gemma3": Family(packs=True, image_blocks=True),
     "llava": _PLAIN,
+    "llava_next": _PLAIN,
+    "llava_next_video": _PLAIN,
+    "vipllava": _PLAIN,
+    "video_llava": _PLAIN,
+    "fast_vlm": _PLAIN,
+    "perception_lm": _PLAIN,
+    "got_ocr2": _PLAIN,
+    "ovis2": _PLAIN,
+    "aya_vision": _PLAIN,
+    "cohere2_vision": _PLAIN,
+    "deepseek_vl": _PLAIN,
+    "deepseek_vl_hybrid": _PLAIN,
+    "janus": _PLAIN,
+    "deepseek_ocr2": _PLAIN,
+    "pp_chart2table": _PLAIN,
+    "cohere_compass": Family(packs=True, mrope=True, byte_tower="visual"),
+    "granite4_vision": _PLAIN,
+    "granite_docling": _PLAIN,
+    "lfm2_vl": _CONVOLVED,
+    "lfm3_vl": _CONVOLVED,
+    "minicpmv4_6": _MINICPM,
+    "minicpmv4_7": replace(_MINICPM, mrope=True),
+    "minicpm_ocr": _MINICPM,
     "llava_onevision": _PLAIN,
     "internvl": _PLAIN,
     "qwen2_audio": _PLAIN,
+    "phi4_multimodal": _PHI,
+    "granite_speech": _GRANITE_SPEECH,
+    "granite_speech_plus": _GRANITE_SPEECH,
+    "fun_asr_nano": _PLAIN,
+    "moss_transcribe_diarize": _PLAIN,
+    "vibevoice_asr": Family(packs=True, constants=(("sample", False),)),  # else noise, drawn anew in each forward
+    "nemo_speechlm": Family(why_padded="its Mamba layers carry their state along the row, from one sample into the next"),
+    "gemma3n": _PLAIN,
+    "gemma4": Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions"),
+    "gemma4_unified": Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions"),
+    "idefics2": _IDEFICS,
+    "mistral3": _PLAIN,
+    "muse_glimmer": _PLAIN,
+    "muse_spark": _PLAIN,
+    "aria": _PLAIN,
+    "molmo2": Family(patch_indices=(("image_token_pooling", "pixel_values"), ("video_token_pooling", "pixel_values_videos"))),
+    "chameleon": _PLAIN,
+    "emu3": _PLAIN,
+    "mllama": Family(media_rows=True, why_padded="images are not in its row but beside it, one row of images for each sample"),
+    "llama4": Family(why_padded="its layers attend in chunks of a fixed length, counted from the row's first token"),
     "paligemma": Family(why_padded="its prefix attends in both directions, so samples would see each other"),
 }
 
@@ -54,11 +146,14 @@ FAMILIES: dict[str, Family] = {
 PROJECTOR_NAMES = frozenset(
     "connector multi_modal_projector mm_projector projector projection_layer merger merger_list deepstack_merger_list aligner image_newline "
     "img_projection img_projection_up img_projection_down vision_adapter embed_vision embed_audio modality_projection "
-    "up_proj_for_speech down_proj_for_speech up_proj_for_vision_speech down_proj_for_vision_speech language_projection qformer".split()
+    "up_proj_for_speech down_proj_for_speech up_proj_for_vision_speech down_proj_for_vision_speech language_projection qformer "
+    "high_res_vision_proj visual_embeddings_table layerwise_projectors spatial_projectors view_separator resampler_model vision_projection".split()
 )
 VISION_NAMES = frozenset(
     "visual vision_model vision_tower vision_encoder vision audio_tower audio_model audio_encoder image_embed audio_embed "
-    "speech_encoder sound_encoder embed_tokens_extend".split()
+    "speech_encoder sound_encoder embed_tokens_extend "
+    "video_tower image_tower high_res_vision_model high_res_vision_neck high_res_vision_alpha vqmodel generation_embeddings "
+    "generation_aligner generation_head vision_moe".split()
 )
 
 
@@ -78,6 +173,9 @@ def positions_of(config: PretrainedConfig) -> Positions | None:
     return _RopeIndex(config)
 
 
+_GRIDS = ("image_grid_thw", "video_grid_thw", "target_sizes", "target_sizes_videos")  # by which get_rope_index lays media out
+
+
 class _RopeIndex:
     """Picklable holder of the configuration; see `positions_of`."""
 
@@ -86,16 +184,24 @@ class _RopeIndex:
 
     def __call__(self, inputs: dict[str, Tensor]) -> Tensor:
         length = inputs["input_ids"].shape[1]
-        if inputs.get("image_grid_thw") is None and inputs.get("video_grid_thw") is None:
-            return torch.arange(length).expand(3, length)
-        names = set(inspect.signature(self._base_class().get_rope_index).parameters) & set(inputs)
-        positions, _ = self._base_class().get_rope_index(_Shell(self._base_class(), self.config), **{name: inputs[name] for name in names})
+        if all(inputs.get(name) is None for name in _GRIDS):
+            rope = self.config.get_text_config().rope_parameters or {}
+            return torch.arange(length).expand(max(3, len(rope.get("mrope_section", ()))), length)  # HunYuan-VL has four axes
+        base = self._base_class()
+        inputs = inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}  # Qwen3-Omni's does not do without
+        for argument, name in family_of(self.config).rope_inputs:
+            if name in inputs:
+                inputs = inputs | {argument: inputs[name].sum(-1) if name.endswith("_mask") else inputs[name]}
+        names = set(inspect.signature(base.get_rope_index).parameters) & set(inputs)
+        positions, _ = base.get_rope_index(_Shell(base, self.config), **{name: inputs[name] for name in names})
         return positions[:, 0]
 
     def _base_class(self) -> type:
-        from transformers import AutoModel
+        from transformers import AutoModel, AutoModelForImageTextToText
 
-        return AutoModel._model_mapping[type(self.config)]
+        # Models that are part of a larger one (Omni's thinkers) have no entry of their own in AutoModel.
+        found = (auto._model_mapping.get(type(self.config), None) for auto in (AutoModel, AutoModelForImageTextToText))
+        return next(base for base in found if hasattr(base, "get_rope_index"))
 
 
 class _Shell:
@@ -105,7 +211,10 @@ class _Shell:
         self._base, self.config = base, config
 
     def __getattr__(self, name: str):
-        return getattr(self._base, name).__get__(self)
+        if not hasattr(self._base, name):  # what the constructor would have copied from the configuration
+            return getattr(self.config.vision_config, name)
+        found = getattr(self._base, name)
+        return found if isinstance(inspect.getattr_static(self._base, name), staticmethod) else found.__get__(self)
 
 
 def keeps_logits(model: nn.Module) -> bool:

@@ -17,6 +17,8 @@ import torch
 
 from foveate.config.model import ModelSection
 from foveate.errors import ModelError
+from foveate.model.mend import mend
+from foveate.model.quantize import check_quantised, quantiser
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -48,6 +50,8 @@ def prepare_transformers() -> None:
             importlib.import_module("torchvision")
     _prepare_torchaudio()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked data workers would only warn about it
+    for name in ("torchao", "bitsandbytes", "torch.utils._pytree"):  # where installed, they tell of kernels for other machines
+        logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
 
     # PEFT still asks transformers by names that it is about to rename; nothing a user could mend.
@@ -112,16 +116,29 @@ def load_processor(section: ModelSection, *, multimodal: bool = True) -> Process
     return processor
 
 
-def load_model(section: ModelSection, *, attention: str = "sdpa") -> PreTrainedModel:
-    """The model with its weights on the CPU. Raises ModelError, naming keys that the checkpoint lacks."""
+def load_model(section: ModelSection, *, attention: str = "sdpa", compute: torch.dtype | None = None) -> PreTrainedModel:
+    """The model with its weights on the CPU. Raises ModelError, naming keys that the checkpoint lacks.
+
+    Args:
+        compute: the type that products with quantised weights are computed in; that of the other weights when None.
+    """
     prepare_transformers()
-    auto = _auto_class(load_config(section))
+    config = load_config(section)
     dtype = section.dtype if section.dtype == "auto" else torch_dtype(section.dtype)
-    # SDPA is transformers' own choice for every part that can do it; asked for by name, a part that can't (Gemma 4's audio tower)
-    # makes it refuse the model.
-    asked = None if attention == "sdpa" else attention
+    options = {}
+    if section.quantize is not None:
+        compute = compute or (config.dtype if section.dtype == "auto" else dtype) or torch.float32
+        options["quantization_config"] = quantiser(load_skeleton(section), section.quantize, compute=compute)
     model, info = _from_pretrained(
-        auto, section, what="weights", dtype=dtype, attn_implementation=asked, use_safetensors=True, output_loading_info=True
+        _auto_class(config),
+        section,
+        what="weights",
+        dtype=dtype,
+        # Left to transformers, it is SDPA in every part that knows it, and eager in the few that don't (SAM's relative positions).
+        attn_implementation=None if attention == "sdpa" else attention,
+        use_safetensors=True,
+        output_loading_info=True,
+        **options,
     )
     missing = sorted(key for key in info["missing_keys"] if key not in set(model._tied_weights_keys or ()))
     if missing:
@@ -130,7 +147,9 @@ def load_model(section: ModelSection, *, attention: str = "sdpa") -> PreTrainedM
             where=section.id,
             fix="use a complete checkpoint of this architecture",
         )
-    return model
+    if section.quantize is not None:
+        check_quantised(model, section.quantize)
+    return mend(model)
 
 
 def weights_fingerprint(section: ModelSection, config: PretrainedConfig) -> str:
@@ -157,6 +176,11 @@ def load_skeleton(section: ModelSection) -> PreTrainedModel:
     config = load_config(section)
     with torch.device("meta"):
         return _auto_class(config).from_config(config, trust_remote_code=section.trust_remote_code)
+
+
+def random_model(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model of a configuration with random weights, on the current default device."""
+    return _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
 
 
 def _auto_class(config: PretrainedConfig) -> type:

@@ -15,8 +15,9 @@ _CHUNK = 1024  # supervised positions turned into float32 at once
 def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
     """Sum of the next-token cross-entropy over `batch.num_targets` positions, a float32 scalar that carries gradients.
 
-    Position t predicts the label at t + 1. Dividing by a count is left to the caller, who alone knows the global one
-    (decision 7: a mean over micro-batches of means would weigh short answers more).
+    Position t predicts the label at t + 1, and counts as much as `batch.weights` says of that one. Dividing by `batch.weight`, summed
+    over the whole step, is left to the caller, who alone knows it (decision 7: a mean over micro-batches of means would weigh short
+    answers more).
 
     Args:
         model: called as `model(**batch.inputs)`; may be wrapped for several processes.
@@ -33,7 +34,8 @@ def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
         logits = logits[:, columns]
     if batch.num_targets == 0:  # only dummies: every parameter stays in the graph, none gets a gradient other than zero
         return logits.float().sum() * 0.0
-    return _cross_entropy_sum(logits.flatten(0, 1), targets.flatten())
+    weights = None if batch.weights is None else batch.weights[:, columns.to(batch.weights.device) + 1].flatten().to(device)
+    return _cross_entropy_sum(logits.flatten(0, 1), targets.flatten(), weights)
 
 
 def supervised_columns(labels: Tensor) -> Tensor:
@@ -42,9 +44,13 @@ def supervised_columns(labels: Tensor) -> Tensor:
     return columns if len(columns) else torch.zeros(1, dtype=torch.long, device=labels.device)
 
 
-def _cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    """logits [n, vocabulary] of any float type, targets [n] -> float32 scalar; the upcast is made chunk by chunk."""
+def _cross_entropy_sum(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """logits [n, vocabulary] of any float type, targets and weights [n] -> float32 scalar; the upcast is made chunk by chunk."""
     total = torch.zeros((), dtype=torch.float32, device=logits.device)
-    for scores, wanted in zip(logits.split(_CHUNK), targets.split(_CHUNK), strict=True):
-        total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="sum")
+    shares = (None,) * -(-len(targets) // _CHUNK) if weights is None else weights.split(_CHUNK)
+    for scores, wanted, share in zip(logits.split(_CHUNK), targets.split(_CHUNK), shares, strict=True):
+        if share is None:
+            total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="sum")
+        else:
+            total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="none") @ share
     return total

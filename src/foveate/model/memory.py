@@ -69,7 +69,7 @@ def trace(model: nn.Module, batch: Batch, *, family: Family, keeps_logits: bool,
             shadow.see(inputs.values())
             for block in checkpointable(model).values():  # the backward pass runs outside of `with`, as far as functions go
                 block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=shadow.again)
-            loss = loss_sum(model, replace(batch, inputs=inputs), keeps_logits=keeps_logits)
+            loss = loss_sum(model, replace(batch, inputs=inputs, weights=None), keeps_logits=keeps_logits)
             held = shadow.live_bytes
             loss.backward()
     except _UNTRACED as error:

@@ -1,14 +1,15 @@
 """Splits a model into vision | projector | language | embeddings | head by its module tree.
 
-`vision` stands for every encoder of a medium, audio towers included.
+`vision` stands for every encoder of a medium, audio towers included. Towers are known by their configuration or their names,
+projectors by their names (model/families.py), embeddings and head by what the model itself says they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.config.base import PartName
 from foveate.model.families import PROJECTOR_NAMES, VISION_NAMES
@@ -67,7 +68,29 @@ def classifier(model: nn.Module) -> Callable[[str], PartName]:
     """The rule behind `part_of`, for any parameter's name, tied ones included."""
     embeddings = _module_names(model, model.get_input_embeddings())
     head = _module_names(model, model.get_output_embeddings())
-    return lambda name: _part(name, embeddings, head)
+    towers = tuple(f"{name}." for name in tower_names(model))
+    return lambda name: _part(name, embeddings, head, towers)
+
+
+def tower_names(model: nn.Module) -> list[str]:
+    """Names, in the plain model, of the outermost modules that are built by the configuration of a medium.
+
+    A model's configuration holds one for each of its towers, and every tower keeps its own: so a family's towers are found
+    whatever they are called.
+    """
+    config = model.config
+    text = type(config.get_text_config())
+    kinds = {type(vars(config).get(name)) for name in config.sub_configs} - {text, type(config), type(None), dict}
+    found: list[str] = []
+    for name, module in model.named_modules():
+        if type(vars(module).get("config")) in kinds and not any(name.startswith(f"{done}.") for done in found):
+            found.append(name)
+    return [bare_name(name) for name in found]
+
+
+def live_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The named parameters that a forward pass uses: without the originals of the modules that PEFT trains copies of."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if ".original_module." not in name)
 
 
 def is_tied(model: nn.Module) -> bool:
@@ -76,18 +99,24 @@ def is_tied(model: nn.Module) -> bool:
     return head is not None and model.get_input_embeddings() is not None and head.weight is model.get_input_embeddings().weight
 
 
+def size_of(parameter: Tensor) -> int:
+    """Numbers that a parameter stands for: bitsandbytes packs two of 4 bits into one byte."""
+    state = vars(parameter).get("quant_state")
+    return parameter.numel() if state is None else state.shape.numel()
+
+
 def parts_table(model: nn.Module, rates: dict[str, float]) -> list[PartRow]:
     """One row per part that the model has; `rates` are the peak learning rates of the trained ones."""
     parts, rows = part_of(model), []
     for part in PARTS:
-        owned = [p for name, p in model.named_parameters() if parts[name] == part]
+        owned = [p for name, p in live_parameters(model) if parts[name] == part]
         if owned:
             trained = sum(p.numel() for p in owned if p.requires_grad)
             rows.append(
                 PartRow(
                     part=part,
                     tensors=len(owned),
-                    parameters=sum(p.numel() for p in owned),
+                    parameters=sum(size_of(p) for p in owned),
                     trained=trained,
                     lr=rates.get(part) if trained else None,
                 )
@@ -100,7 +129,7 @@ def _module_names(model: nn.Module, wanted: nn.Module | None) -> set[str]:
     return {bare_name(name) for name, module in model.named_modules() if wanted is not None and module is wanted}
 
 
-def _part(name: str, embeddings: set[str], head: set[str]) -> PartName:
+def _part(name: str, embeddings: set[str], head: set[str], towers: tuple[str, ...]) -> PartName:
     bare = bare_name(name)
     owner = bare.rpartition(".")[0]
     if owner in head:
@@ -110,6 +139,6 @@ def _part(name: str, embeddings: set[str], head: set[str]) -> PartName:
     words = set(bare.split("."))
     if words & PROJECTOR_NAMES:
         return "projector"
-    if words & VISION_NAMES:
+    if words & VISION_NAMES or bare.startswith(towers):
         return "vision"
     return "language"

@@ -71,8 +71,8 @@ def adapter_targets(model: nn.Module, section: TuningSection, *, whole: Sequence
     classify = classifier(model)
     part: dict[str, PartName] = {name: classify(f"{name}.weight") for name, _ in model.named_modules()}
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and part[name] in section.parts]
-    named = [name for name, module in model.named_modules() if isinstance(module, _CONVOLUTIONS) and part[name] in section.parts]
-    experts = [name for name, parameter in model.named_parameters() if _is_expert(name, parameter) and classify(name) in section.parts]
+    named = [name for name, module in model.named_modules() if _is_convolution(module) and part[name] in section.parts]
+    experts = [name for name, parameter in model.named_parameters() if is_expert(name, parameter) and classify(name) in section.parts]
     inside = [*linear, *named, *experts]
     if section.targets is None and not linear:
         fix = "choose another part" if section.parts else "name a part, or set type: full, which trains modules without adapters"
@@ -88,7 +88,7 @@ def adapter_targets(model: nn.Module, section: TuningSection, *, whole: Sequence
     if not wanted:
         fix = "exclude less, or set type: full, which trains modules without adapters"
         raise ModelError("no layer is left for adapters", where="tuning.exclude" if section.exclude else "tuning.modules_to_save", fix=fix)
-    _check_adaptable(model, section, wanted.intersection(named), wanted.intersection(experts))
+    _check_experts(section, wanted.intersection(experts))
     return Targets(
         modules=tuple(name for name in [*linear, *named] if name in wanted),
         experts=tuple(name for name in experts if name in wanted),
@@ -108,22 +108,20 @@ def _wanted(section: TuningSection, linear: Sequence[str], inside: Sequence[str]
     return wanted
 
 
-def _is_expert(name: str, parameter: nn.Parameter) -> bool:
+def is_expert(name: str, parameter: nn.Parameter) -> bool:
     """The experts of a mixture are one tensor each for all of them, [experts, out, in], and no linear layers."""
     return parameter.ndim == 3 and "experts" in name.split(".")
 
 
-def _check_adaptable(model: nn.Module, section: TuningSection, convolutions: set[str], experts: set[str]) -> None:
+def _is_convolution(module: nn.Module) -> bool:
+    """Not of those that work channel by channel: there are no adapters of a lower rank for them."""
+    return isinstance(module, _CONVOLUTIONS) and module.groups == 1
+
+
+def _check_experts(section: TuningSection, experts: set[str]) -> None:
     """Raises ModelError for what PEFT has no adapters for."""
-    for name in sorted(convolutions):
-        groups = model.get_submodule(name).groups
-        if groups > 1 and section.rank % groups:
-            fix = f"make tuning.rank a multiple of {groups}, or leave the layer out with tuning.exclude"
-            raise ModelError(f"{name} is a convolution of {groups} groups", where="tuning.targets", fix=fix)
-    if not experts:
-        return
     for field, given in (("dropout", section.dropout > 0), ("dora", section.dora)):
-        if given:
+        if experts and given:
             fix = f"remove tuning.{field}, or the experts from tuning.targets"
             raise ModelError(f"the experts' tensors ({min(experts)}) take no adapters with it", where=f"tuning.{field}", fix=fix)
 
@@ -185,15 +183,6 @@ def trained_in_full(model: nn.Module, section: TuningSection, whole: set[PartNam
     if not wanted:
         raise ModelError("leaves nothing to train", where="tuning.exclude", fix="exclude less")
     return wanted
-
-
-def as_pattern(model: nn.Module, names: Sequence[str]) -> str | list[str]:
-    """The shortest exact description of `names`: PEFT stores it with the adapter, and a regex stays readable at any depth."""
-    roots = sorted({re.split(r"\.\d+\.", name)[0] for name in names})
-    leaves = sorted({re.split(r"\.\d+\.", name)[-1] for name in names if re.search(r"\.\d+\.", name)})
-    pattern = f"({'|'.join(map(re.escape, roots))})(\\..*)?\\.?({'|'.join(map(re.escape, leaves))})"
-    hits = {name for name, _ in model.named_modules() if re.fullmatch(pattern, name)}
-    return pattern if hits == set(names) else list(names)
 
 
 def parameters_of(model: nn.Module, names: Iterable[str]) -> int:

@@ -14,7 +14,8 @@ from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable
 from foveate.model.parts import PARTS, bare_name, is_tied, part_of, parts_below, trained_parts
-from foveate.model.targets import Targets, adapter_targets, as_pattern, parameters_of, trained_in_full, whole_modules
+from foveate.model.peft_names import peft_names
+from foveate.model.targets import Targets, adapter_targets, parameters_of, trained_in_full, whole_modules
 from foveate.model.tokens import check_rows_trained, new_rows
 
 
@@ -64,6 +65,17 @@ def checkpoint_activations(model: nn.Module) -> int:
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         count += block.gradient_checkpointing
     return count
+
+
+def training_mode(model: nn.Module) -> None:
+    """Training mode for all but batch norms, which go on using the statistics that the checkpoint holds.
+
+    The batch's own would make a sample's features depend on its neighbours, and a step's gradient on how the step is split.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)):
+            module.eval()
 
 
 def freeze_towers(model: nn.Module) -> list[str]:
@@ -125,13 +137,13 @@ def _with_adapters(
         lora_dropout=section.dropout,
         use_rslora=section.rslora,
         use_dora=section.dora,
-        target_modules=as_pattern(model, targets.modules) if targets.modules else [],
-        target_parameters=list(targets.experts) or None,
         modules_to_save=sorted(kept) or None,
         trainable_token_indices=rows or None,
         # PEFT trains copies of such modules; without this the copy of a tied embedding would leave the head behind as it was.
         ensure_weight_tying="head" in whole and tied,
     )
+    named = peft_names(model, targets, config)
+    config.target_modules, config.target_parameters = named.modules, named.parameters or None
     notes = _experts_note(model, targets)
     tuned = get_peft_model(model, config)
     _check_trained(tuned, targets, kept, rows)

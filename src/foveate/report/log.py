@@ -6,14 +6,17 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-from foveate.events import Evaluated, Event, Finished, Quarantined, Saved, Started, Stepped
+from foveate.events import Evaluated, Event, Finished, ModuleRow, Quarantined, Saved, Started, Stepped
 from foveate.report.answers import change, ends, primary_metric
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
 from foveate.report.text import count, duration, metric_name, metric_value, number, steps
@@ -74,6 +77,8 @@ class ProgressLine:
         self._total, self._step = event.total_steps, event.step
         for note in event.notes:
             self._print(f"note: {note}")
+        if event.modules:
+            self._console.print(modules_table(event.modules), highlight=False)
         resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else steps(event.total_steps)
         self._print(f"training: {resumed}, kept in {event.run_dir}")
         if self._console.is_terminal:
@@ -118,6 +123,17 @@ class ProgressLine:
         self._printed_at = self._clock()
         # Paths and answers may hold [brackets]: never read them as markup.
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def modules_table(rows: Sequence[ModuleRow]) -> Table:
+    """What is trained and what is not, as the terminal shows it."""
+    table = Table("module", "part", "n", "parameters", "trained", "how", "peak lr", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("n", "parameters", "trained"):
+        table.columns[[column.header for column in table.columns].index(name)].justify = "right"
+    for row in rows:
+        trained, rate = (f"{row.trained:,}" if row.trained else "–"), ("–" if row.lr is None else f"{row.lr:g}")
+        table.add_row(Text(row.pattern, overflow="fold"), row.part, f"{row.modules:,}", f"{row.parameters:,}", trained, row.how, rate)
+    return table
 
 
 def finish_line(event: Finished) -> str:

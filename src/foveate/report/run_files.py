@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import FoveateError
-from foveate.events import EvalRow
+from foveate.events import EvalRow, ModuleRow
 from foveate.types import Origin
 
 
@@ -50,6 +50,7 @@ class ParamFacts:
     total: int
     trained: int
     table: tuple[PartFacts, ...] = ()
+    modules: tuple[ModuleRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class RunFacts:
     fingerprints: dict[str, str] = field(default_factory=dict)  # what the run depends on beside its recipe: base model, data, encoder
     base_model: str = ""  # id or folder of the weights that the run started from
     auto_class: str = "AutoModelForImageTextToText"  # the transformers class that loads the model
+    new_vocabulary: int = 0  # rows that the base model's embeddings must grow to before an adapter goes onto it
 
     def write(self, run_dir: Path) -> Path:
         """Writes run.json whole or not at all; returns its path."""
@@ -175,7 +177,9 @@ def _known(kind: type, values: dict[str, Any]) -> Any:
 def _params(values: dict[str, Any] | None) -> ParamFacts | None:
     if values is None:
         return None
-    return _known(ParamFacts, values | {"table": tuple(_known(PartFacts, line) for line in values.get("table", ()))})
+    table = tuple(_known(PartFacts, line) for line in values.get("table", ()))
+    modules = tuple(_known(ModuleRow, line) for line in values.get("modules", ()))
+    return _known(ParamFacts, values | {"table": table, "modules": modules})
 
 
 def _row(values: dict[str, Any]) -> EvalRow:

@@ -172,7 +172,10 @@ def snippet(facts: RunFacts, run_dir: Path, question: str = "What is in the pict
         # peft's own record of the base wins: it is a path or id that from_pretrained takes.
         saved = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")) if adapter else {}
         base = json.dumps(saved.get("base_model_name_or_path") or facts.base_model)
-        lines += [f"base = {auto}.from_pretrained({base})", f"model = PeftModel.from_pretrained(base, {folder})"]
+        lines += [f"base = {auto}.from_pretrained({base})"]
+        if facts.new_vocabulary:
+            lines += [f"base.resize_token_embeddings({facts.new_vocabulary})  # room for the new tokens, whose rows the adapter holds"]
+        lines += [f"model = PeftModel.from_pretrained(base, {folder})"]
     else:
         lines += [f"model = {auto}.from_pretrained({folder})"]
     return "\n".join(lines + (_asking(question) if asks else [])) + "\n"

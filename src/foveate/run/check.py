@@ -55,7 +55,7 @@ def check(recipe: Recipe, options: Options, *, progress: Progress) -> Checked:
     model = None
     if loaded:
         result.add("ok", "model", f"{recipe.model.id}: processor and chat template load")
-        model = machine.build_skeleton(result, recipe, family, encoder, device)
+        model = machine.build_skeleton(result, recipe, family, encoder, loaded[3])
     scanned = {
         split: found for split, mixture in mixtures.items() if (found := _scan(result, recipe, mixture, split, encoder, options, progress))
     }
@@ -74,7 +74,7 @@ def check(recipe: Recipe, options: Options, *, progress: Progress) -> Checked:
         machine.predict(result, recipe, model, scanned["train"], encoder, family, device, options.ranks)
     if options.folder is not None:
         machine.check_folder(result, recipe, options.folder, model)
-    for about, notes in (("recipe", recipe_notes(recipe)), ("template", encoder.notes if encoder else ())):
+    for about, notes in (("recipe", recipe_notes(recipe)), ("template", encoder.notes if encoder else ()), ("model.add_tokens", loaded[3].notes if loaded else ())):
         for note in notes:
             result.add("note", about, note)
     if loaded and encoder is None:

@@ -21,8 +21,11 @@ from foveate.evaluate.metrics import higher_is_better
 from foveate.events import Evaluated, Event, Listener, Saved, Started
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, resolve_id, weights_fingerprint
+from foveate.model.modules import module_table
 from foveate.model.parts import bare_name, parts_table
-from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.model.quantize import quantise_notes
+from foveate.model.tokens import grow
+from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
 from foveate.report.run_page import write_report
 from foveate.run.accounts import Accounts
 from foveate.run.facts import run_facts
@@ -108,7 +111,16 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
 def drive(session: Session, run: Run) -> None:
     """Evaluate, fit, evaluate, export, report."""
     recipe = session.recipe
-    run.emit(Started(run_dir=session.options.run_dir, step=run.step, total_steps=run.total_steps, notes=tuple(session.notes)))
+    modules = module_table(unwrap(session.model), peak_rates(recipe.optim), recipe.tuning)
+    run.emit(
+        Started(
+            run_dir=session.options.run_dir,
+            step=run.step,
+            total_steps=run.total_steps,
+            notes=tuple(session.notes),
+            modules=tuple(modules),
+        )
+    )
     write_facts(session, run, status="running")
     for bad in session.accounts.known:
         run.emit(bad)
@@ -157,17 +169,18 @@ def build(
     """Load weights, choose what is trained, spread it over the processes."""
     recipe = prepared.recipe
     torch.manual_seed(recipe.train.seed)
-    model = load_attending(prepared)
-    model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
+    model = load_attending(prepared, compute=autocast_dtype(recipe, ranks))
+    quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
+    model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
     frozen = freeze_towers(model)
-    notes = [*prepared.notes(), *accounts.notes, *notes, *narrow_weights(model)]
+    notes = [*prepared.notes(), *accounts.notes, *quantised, *notes, *narrow_weights(model)]
     if frozen:
         notes.append(f"frozen towers run without gradients: {', '.join(map(bare_name, frozen))}")
     if recipe.train.gradient_checkpointing:
         notes.append(f"activations are recomputed in {checkpoint_activations(model)} blocks")
     strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if autocast_dtype(recipe, ranks) else "float32")
     model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, recipe.optim))
-    model.train()
+    training_mode(model)
     return Session(
         options=options,
         prepared=prepared,
@@ -182,9 +195,14 @@ def build(
     )
 
 
-def load_attending(prepared: Prepared) -> nn.Module:
-    """The model, its weights on the CPU, with the attention that suits recipe and family."""
-    model = load_model(prepared.recipe.model, attention="eager" if prepared.recipe.model.attention == "eager" else "sdpa")
+def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None) -> nn.Module:
+    """The model, its weights on the CPU, with rows for new tokens and the attention that suits recipe and family.
+
+    `compute` is the type that quantised weights are multiplied in; that of the other weights when None.
+    """
+    section = prepared.recipe.model
+    model = load_model(section, attention="eager" if section.attention == "eager" else "sdpa", compute=compute)
+    grow(model, prepared.tokens, seed=prepared.recipe.train.seed)
     suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder)
     return model
 
@@ -340,6 +358,7 @@ def write_facts(session: Session, run: Run, *, status: str) -> None:
         session.prepared,
         session.accounts,
         rows,
+        module_table(unwrap(session.model), rates, session.recipe.tuning),
         step=run.step,
         name=session.options.name,
         command=session.options.command,

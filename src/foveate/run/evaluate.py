@@ -36,7 +36,7 @@ def evaluate_here(recipe: Recipe, *, model_dir: Path | None, output: Path, allow
     accounts.preflight_eval()
     for bad in accounts.known:
         console.print(f"quarantined {bad.origin}: {bad.reason}: {bad.problem}", markup=False, highlight=False)
-    model = load_attending(prepared)
+    model = load_attending(prepared, compute=autocast_dtype(recipe, ranks))
     if is_adapter:
         model = load_adapter(model, model_dir)
     model.to(ranks.device)

@@ -14,6 +14,7 @@ import torch
 
 from foveate import __version__
 from foveate.config.tuning import TuningSection
+from foveate.events import ModuleRow
 from foveate.model.load import auto_class_name
 from foveate.model.parts import PartRow
 from foveate.report.run_files import ParamFacts, PartFacts, RunFacts, SourceFacts
@@ -25,6 +26,7 @@ def run_facts(
     prepared: Prepared,
     accounts: Accounts,
     rows: Sequence[PartRow],
+    modules: Sequence[ModuleRow],
     *,
     step: int,
     name: str,
@@ -56,6 +58,7 @@ def run_facts(
             total=sum(row.parameters for row in rows),
             trained=sum(row.trained for row in rows),
             table=tuple(_part(row, prepared.recipe.tuning) for row in rows),
+            modules=tuple(modules),
         ),
         time_s=train_time_s,
         total_time_s=total_time_s,
@@ -65,6 +68,7 @@ def run_facts(
         fingerprints=fingerprints,
         base_model=prepared.recipe.model.id,
         auto_class=auto_class_name(prepared.config),
+        new_vocabulary=_new_vocabulary(prepared),
     )
 
 
@@ -91,6 +95,11 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _new_vocabulary(prepared: Prepared) -> int:
+    needed = prepared.tokens.vocabulary
+    return needed if needed > prepared.config.get_text_config().vocab_size else 0
 
 
 def _part(row: PartRow, tuning: TuningSection) -> PartFacts:

@@ -19,6 +19,7 @@ from foveate.model.attention import use_segments
 from foveate.model.families import Family, family_of, positions_of
 from foveate.model.load import load_config, load_processor
 from foveate.model.pixels import take_bytes
+from foveate.model.tokens import NewTokens, add_tokens
 from foveate.types import Conversation
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Prepared:
     train: Mixture
     eval: Mixture | None
     collate: UserCollate | None
+    tokens: NewTokens = NewTokens()
 
     @property
     def packs(self) -> bool:
@@ -84,14 +86,14 @@ class Prepared:
             found.append(f"samples are padded: model.attention is {self.recipe.model.attention}, which can't keep packed samples apart")
         else:
             found.append(f"samples are packed into rows of up to {self.recipe.batch.max_tokens} tokens; attention stays within each sample")
-        return (*found, *(self.encoder.notes if self.encoder else ()), *recipe_notes(self.recipe))
+        return (*found, *self.tokens.notes, *(self.encoder.notes if self.encoder else ()), *recipe_notes(self.recipe))
 
 
 def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:
     """Load processor and data of a recipe. Raises FoveateError for whatever is missing or not allowed."""
     functions = user_functions(recipe, allow_code=allow_code)
     train, held_out = (open_records(recipe, split, functions) for split in ("train", "eval"))
-    config, processor, encoder = load_encoder(recipe)
+    config, processor, encoder, tokens = load_encoder(recipe)
     collate = functions.get(recipe.data.collate or "")
     return Prepared(
         recipe=recipe,
@@ -102,6 +104,7 @@ def prepare(recipe: Recipe, *, allow_code: bool) -> Prepared:
         train=train,
         eval=held_out,
         collate=None if collate is None else BoundCollate(collate, processor),
+        tokens=tokens,
     )
 
 
@@ -111,20 +114,25 @@ def open_records(recipe: Recipe, split: Literal["train", "eval"], functions: Map
     return build_mixture(sections, functions=functions, offline=recipe.model.offline, rules=recipe.media) if sections else None
 
 
-def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Encoder | None]:
-    """Configuration, processor and encoder; with a collate function of the user's the processor may be of any kind and there is no encoder.
+def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Encoder | None, NewTokens]:
+    """Configuration, processor, encoder and the tokens that were added.
+
+    With a collate function of the user's the processor may be of any kind and there is no encoder.
 
     Raises ModelError, or TemplateError for a chat template that can't be used.
     """
     config = load_config(recipe.model)
     processor = load_processor(recipe.model, multimodal=recipe.data.collate is None)
+    tokens = add_tokens(processor, recipe.model)
     if recipe.data.collate is not None:
         if recipe.data.eval and set(recipe.evaluate.metrics) - {"loss"}:
             raise ModelError("answers can't be generated with data.collate", where="evaluate.metrics", fix="use `metrics: [loss]`")
-        return config, processor, None
+        return config, processor, None, tokens
     set_chat_template(processor, recipe.model.chat_template)
     lean = family_of(config).byte_tower is not None
-    return config, processor, Encoder(processor, positions=positions_of(config), rules=recipe.media, lean=lean)
+    options = recipe.model.template_options
+    encoder = Encoder(processor, positions=positions_of(config), rules=recipe.media, lean=lean, options=options)
+    return config, processor, encoder, tokens
 
 
 def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | None) -> None:

@@ -143,7 +143,7 @@ def differences(saved: RunState, now: RunState) -> list[str]:
     lines = [
         f"{key}: {before.get(key, 'unset')} in the checkpoint, {after.get(key, 'unset')} now"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key, "unset") != after.get(key, "unset") and not _free(key)
+        if before.get(key, "unset") != after.get(key, "unset") and not free(key)
     ]
     for name in sorted(saved.fingerprints.keys() | now.fingerprints.keys()):
         old, new = saved.fingerprints.get(name, "none"), now.fingerprints.get(name, "none")
@@ -152,7 +152,8 @@ def differences(saved: RunState, now: RunState) -> list[str]:
     return lines
 
 
-def _free(key: str) -> bool:
+def free(key: str) -> bool:
+    """Whether a setting, by its dotted key, may be other than in the checkpoint."""
     return any(key == free or key.startswith((f"{free}.", f"{free}[")) for free in FREE_KEYS)
 
 

@@ -52,12 +52,15 @@ def type_of_peft(module: nn.Module) -> bool:
     return type(module).__module__.startswith("peft.")
 
 
-def digests(model: nn.Module, *, like: dict[str, torch.dtype] | None = None) -> dict[str, str]:
-    """Name -> SHA-256 of every tensor of the model's state; with `like`, of its values in those types."""
-    found = {}
-    for name, tensor in model.state_dict().items():
-        found[name] = digest(tensor if like is None or name not in like else tensor.to(like[name]))
-    return found
+def digests(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, str]:
+    """Name -> SHA-256 of every tensor of the model's state; with `dtype`, of what floating-point ones are in that type.
+
+    A class may hold single weights in a wider type than they have on disk, whatever type is asked for.
+    """
+    return {
+        name: digest(tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def digest(tensor: Tensor) -> str:

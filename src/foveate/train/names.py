@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,11 @@ class NamesChecked:
     resized: tuple[str, ...] = ()  # embeddings with rows for added tokens
 
 
-def check_names(base: Shapes, written: Shapes, *, where: Path, rows: tuple[int, int] | None = None) -> NamesChecked:
+def check_names(base: Shapes, written: Shapes, *, where: Path, added: bool = False) -> NamesChecked:
     """Compare every name and shape of a written folder with the base's.
 
     Args:
-        rows: (the base's vocabulary, the written one) where tokens were added: tensors may differ in that axis.
+        added: tokens were added to the vocabulary: matrices may have more rows, all of them equally many.
 
     Raises CheckpointError naming the tensors that differ. A copy of a tied weight, and weights that the class of the model never
     loads (a head for drafting, say), may be in the base alone.
@@ -37,7 +36,9 @@ def check_names(base: Shapes, written: Shapes, *, where: Path, rows: tuple[int, 
         instead = f", where the base model has {listed(gone, 3)}" if gone else ", which the base model does not have"
         raise CheckpointError(f"{len(new)} weights were written as {listed(new, 3)}{instead}", where=str(where), fix=_FIX)
     other = [name for name in sorted(written) if written[name] != base[name]]
-    resized = [name for name in other if rows is not None and _grown(base[name], written[name], rows)]
+    resized = [name for name in other if added and _grown(base[name], written[name])]
+    if len({(base[name][0], written[name][0]) for name in resized}) > 1:
+        resized = []
     wrong = [name for name in other if name not in set(resized)]
     if wrong:
         shapes = f"{list(written[wrong[0]])}, in the base model {list(base[wrong[0]])}"
@@ -45,6 +46,5 @@ def check_names(base: Shapes, written: Shapes, *, where: Path, rows: tuple[int, 
     return NamesChecked(tensors=len(written), left_out=tuple(sorted(base.keys() - written.keys())), resized=tuple(resized))
 
 
-def _grown(before: Collection[int], after: Collection[int], rows: tuple[int, int]) -> bool:
-    first, second = tuple(before), tuple(after)
-    return len(first) == len(second) > 0 and (first[0], second[0]) == rows and first[1:] == second[1:]
+def _grown(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    return 0 < len(before) == len(after) and before[0] < after[0] and before[1:] == after[1:]

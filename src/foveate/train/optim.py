@@ -10,7 +10,7 @@ from torch import nn
 from foveate.config.base import PartName
 from foveate.config.optim import OptimSection
 from foveate.errors import ModelError
-from foveate.model.parts import part_of
+from foveate.model.parts import part_of, trained_parts
 
 
 def peak_rates(section: OptimSection) -> dict[PartName, float]:
@@ -35,12 +35,7 @@ def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW
             groups.setdefault((parts[name], parameter.ndim >= 2), []).append(parameter)
     if not groups:
         raise ModelError("nothing is trained", where="tuning.parts", fix="name at least one part")
-    trained = {part for part, _ in groups}
-    for part in section.per_part:
-        if part not in trained:
-            raise ModelError(
-                f"nothing is trained in '{part}'", where=f"optim.per_part.{part}", fix=f"trained parts: {', '.join(sorted(trained))}"
-            )
+    check_rates(model, section)
     return torch.optim.AdamW(
         [
             {"params": parameters, "part": part, "peak_lr": peaks[part], "weight_decay": _decay(section, part) if decayed else 0.0}
@@ -51,6 +46,16 @@ def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW
         eps=section.eps,
         fused=True,
     )
+
+
+def check_rates(model: nn.Module, section: OptimSection) -> None:
+    """Raises ModelError where `per_part` names a part in which nothing is trained."""
+    trained = trained_parts(model, part_of(model))
+    for part in section.per_part:
+        if part not in trained:
+            raise ModelError(
+                f"nothing is trained in '{part}'", where=f"optim.per_part.{part}", fix=f"trained parts: {', '.join(sorted(trained))}"
+            )
 
 
 def set_rates(optimizer: torch.optim.Optimizer, section: OptimSection, step: int, total_steps: int) -> dict[str, float]:

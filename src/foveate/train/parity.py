@@ -31,12 +31,12 @@ class Difference:
 
     largest: float  # max |a - b| over positions and vocabulary
     agreement: float  # share of positions with the same most likely token
-    tolerance: float
+    tolerance: float | None = None  # None: stated only
 
     @property
     def within(self) -> bool:
         """Whether they are equal as far as this dtype allows; not for NaN."""
-        return self.largest <= self.tolerance
+        return self.tolerance is None or self.largest <= self.tolerance
 
 
 def logits_at_targets(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
@@ -71,7 +71,7 @@ def all_logits(
 
 def largest_logit(logits: Sequence[Tensor]) -> float:
     """The largest absolute logit, at least 1: the unit of the tolerances."""
-    return max(1.0, *(float(each.abs().max()) for each in logits))
+    return max([1.0, *(float(each.abs().max()) for each in logits)])
 
 
 def apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -79,7 +79,7 @@ def apart(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     return float(torch.stack([(a - b).abs().max() for a, b in zip(before, after, strict=True)]).max())
 
 
-def compare(before: Sequence[Tensor], after: Sequence[Tensor], *, tolerance: float) -> Difference:
+def compare(before: Sequence[Tensor], after: Sequence[Tensor], *, tolerance: float | None = None) -> Difference:
     """Difference between two models' logits of the same batches."""
     same = [a.argmax(-1) == b.argmax(-1) for a, b in zip(before, after, strict=True)]
     return Difference(largest=apart(before, after), agreement=float(torch.cat(same).float().mean()), tolerance=tolerance)

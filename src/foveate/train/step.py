@@ -22,7 +22,7 @@ from foveate.types import Batch
 class StepTotals:
     """Sums over all ranks."""
 
-    loss: float  # mean over `targets`
+    loss: float  # mean over `targets`, by their weights
     grad_norm: float
     targets: int
     tokens: int
@@ -60,19 +60,21 @@ class Stepper:
             float(stop),
             len(data.batches),
             len(data.batches) ** 2,
+            sum(batch.weight for batch in data.batches),
         ]
-        targets, tokens, samples, media, positions, holes, stops, turns, squares = (int(count) for count in all_reduce_sum(counts))
+        *sums, weight = all_reduce_sum(counts)
+        targets, tokens, samples, media, positions, holes, stops, turns, squares = (int(count) for count in sums)
         if self.ranks.world * squares != turns**2:  # not equally many everywhere; said on all ranks, before any waits for another
             raise unequal(data)
         losses = []
         if targets:
             for i, batch in enumerate(data.batches):
                 with self.strategy.microbatch(last=i == len(data.batches) - 1):
-                    losses.append(self._backward(batch, targets, data))
+                    losses.append(self._backward(batch, weight, data))
         total = all_reduce_sum([float(torch.stack(losses).double().sum()) if losses else 0.0])[0]
         norm = self._update(total, data) if targets else 0.0
         return StepTotals(
-            loss=total / targets if targets else 0.0,
+            loss=total / weight if targets else 0.0,
             grad_norm=norm,
             targets=targets,
             tokens=tokens,
@@ -83,12 +85,12 @@ class Stepper:
             stop=stops > 0,
         )
 
-    def _backward(self, batch: Batch, targets: int, data: StepData) -> torch.Tensor:
+    def _backward(self, batch: Batch, weight: float, data: StepData) -> torch.Tensor:
         try:
             with packed(batch, self.family):
                 with autocasting(self.autocast, self.ranks.device):
                     loss = loss_sum(self.model, to_device(batch, self.ranks.device), keeps_logits=self.keeps_logits)
-                self.strategy.backward(loss, targets)
+                self.strategy.backward(loss, weight)
         except torch.OutOfMemoryError as error:
             shape = tuple(batch.labels.shape)
             raise FoveateError(

@@ -210,7 +210,7 @@ def test_formats_that_cannot_be(tmp_path, row, fields, reason, text):
     [
         ([{"role": "user", "contnet": "x"}], "unknown_field", "did you mean 'content'"),
         ([{"role": "usr", "content": "x"}], "unknown_role", "did you mean 'user'"),
-        ([{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}], "unknown_field", "tool_calls"),
+        ([{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}], "bad_tool_call", "no name"),
         (user([{"type": "imge", "image": "a"}]), "unknown_field", "did you mean 'image'"),
         (user([{"type": "image", "imge": "a"}]), "unknown_field", "did you mean 'image'"),
         (user([{"type": "image"}]), "placeholder_mismatch", "without its image"),

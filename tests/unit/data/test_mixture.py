@@ -114,7 +114,7 @@ def test_media_root(tmp_path):
     [
         ((turn("assistant", "x"),), "role_order"),
         ((turn("user", "a"), turn("user", "b"), turn("assistant", "x")), "role_order"),
-        ((turn("user", "a"), turn("assistant", "x"), turn("assistant", "y")), "role_order"),
+        ((turn("user", "a"), turn("assistant", "x"), turn("user", "b"), turn("tool", "t")), "role_order"),
         ((turn("user", "a"), turn("system", "s"), turn("assistant", "y")), "role_order"),
         ((turn("user", "a"), turn("assistant", "x"), turn("user", "b")), "role_order"),
         ((turn("user", "a"), turn("assistant", "x"), turn("tool", "t")), "role_order"),

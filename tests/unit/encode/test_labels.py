@@ -80,8 +80,10 @@ def test_reasoning_that_is_stripped_from_earlier_turns():
     said = assistant("<think>hm</think>\n\nred", train=False)
     last = "<think>so</think>\n\nyes"
     assert spans(THINK, user("color?"), said, user("sure?"), assistant(last)) == [last + "<|im_end|>"]
-    with pytest.raises(TemplateError, match=r"message 1 .*train: false"):
-        spans(THINK, user("color?"), assistant("<think>hm</think>\n\nred"), user("sure?"), assistant("yes"))
+    # The template takes the reasoning out of the earlier turn, as it would in a prompt: what is left of that turn is trained.
+    earlier = assistant("<think>hm</think>\n\nred")
+    assert spans(THINK, user("color?"), earlier, user("sure?"), assistant(last)) == ["red<|im_end|>", last + "<|im_end|>"]
+    assert any("reasoning" in note for note in encoder_with(THINK).notes)
     assert spans(THINK, user("color?"), assistant("red"), user("sure?"), assistant("yes")) == ["red<|im_end|>", "yes<|im_end|>"]
 
 

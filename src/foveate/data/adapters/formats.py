@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters import choice, detection, ocr
+from foveate.data.adapters.calls import WithTools
 from foveate.data.adapters.columns import MEDIA_ROLES, Columns, candidates, column_list, require, template_columns
 from foveate.data.adapters.messages import MessagesAdapter
 from foveate.data.adapters.objects import NAME_KEYS, Objects, corners_by_area, objects_of, unknown_corners
@@ -29,10 +30,10 @@ _SIZE = ("width", "height")
 _BOXES = ("objects", "bbox", *_SIZE)
 # Format -> roles it needs, and roles it can use besides.
 FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "messages": (("messages",), (*MEDIA_ROLES, "answers", "system", *_BOXES)),
-    "sharegpt": (("messages",), (*MEDIA_ROLES, "answers", "system", *_BOXES)),
-    "alpaca": (("question", "answer"), ("input", "history", *MEDIA_ROLES, "system", *_BOXES)),
-    "qa": (("question", "answer"), (*MEDIA_ROLES, "answers", "history", "system", *_BOXES)),
+    "messages": (("messages",), (*MEDIA_ROLES, "answers", "system", "tools", *_BOXES)),
+    "sharegpt": (("messages",), (*MEDIA_ROLES, "answers", "system", "tools", *_BOXES)),
+    "alpaca": (("question", "answer"), ("input", "history", *MEDIA_ROLES, "system", "tools", *_BOXES)),
+    "qa": (("question", "answer"), (*MEDIA_ROLES, "answers", "history", "system", "tools", *_BOXES)),
     "multiple_choice": (("question", "choices", "answer"), (*MEDIA_ROLES, "hint", "system")),
     "caption": (("image", "caption"), ("video", "system")),
     "ocr": (("image", "ground_truth"), ("system",)),
@@ -69,13 +70,14 @@ def build_adapter(
     adapter = _plain(form, used, section, columns)
     if form not in _TALK:
         return adapter, ""
-    return refusing(_grounded(adapter, used, section, source, rules, settler), section, columns), ""
+    grounded = _grounded(adapter, used, section, source, rules, settler)
+    return refusing(WithTools(adapter=grounded, columns=used), section, columns), ""
 
 
 def used_columns(form: str, chosen: Columns, section: SourceSection, columns: Sequence[str]) -> set[str]:
     """The columns that the format, the recipe's `columns:` and `prompt:`, or a refusal looks at."""
     roles = (*FORMATS[form][0], *FORMATS[form][1])
-    used = {column for role, column in chosen.named.items() if role in roles} | {"tools"}
+    used = {column for role, column in chosen.named.items() if role in roles}
     used |= {name for column in section.columns.values() for name in (column, *column_list(column))}
     used |= set(template_columns(section.prompt or ""))
     return used | set(_choice_columns(section, columns)) if form == "multiple_choice" else used

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from foveate.config.guard import UserCode
+from foveate.data.adapters.calls import tools_of
 from foveate.data.adapters.messages import answer_texts, conversation_of
 from foveate.errors import DataError
 from foveate.types import Conversation, Row
 
-_FIELDS = frozenset({"messages", "answers"})
-_EXPECTED = "return a list of {role, content} messages, or {messages, answers}"
+_FIELDS = frozenset({"messages", "answers", "tools"})
+_EXPECTED = "return a list of {role, content} messages, or {messages, answers, tools}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +32,17 @@ class FunctionAdapter:
         if isinstance(result, Conversation):
             return result
         answers: tuple[str, ...] = ()
+        tools: tuple[str, ...] = ()
         try:
             if isinstance(result, Mapping):
                 if set(result) - _FIELDS or "messages" not in result:
                     raise self._wrong(f"a dict with the keys {', '.join(map(str, result)) or '(none)'}")
                 answers = answer_texts(result["answers"]) if result.get("answers") is not None else ()
+                tools = tools_of(result.get("tools"))
                 result = result["messages"]
             if not isinstance(result, (list, tuple)):
                 raise self._wrong("nothing (None)" if result is None else f"a {type(result).__name__}")
-            return conversation_of(list(result), pools={}, root=self.root, answers=answers)
+            return replace(conversation_of(list(result), pools={}, root=self.root, answers=answers), tools=tools)
         except DataError as error:
             problem = error.problem if error.problem.startswith("adapter ") else f"what adapter {self.name} returned: {error.problem}"
             raise DataError(problem, reason=error.reason, where=error.where, fix=error.fix) from None

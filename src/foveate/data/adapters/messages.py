@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from foveate.config.suggest import listed, nearest
+from foveate.data.adapters.calls import REASONING_KEYS, with_calls
 from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
 from foveate.data.adapters.columns import Columns
 from foveate.data.adapters.parts import KINDS, media_part, text_value
 from foveate.data.adapters.tags import MediaPool
-from foveate.data.adapters.turns import MESSAGES, TRAIN_KEYS, TurnNames, is_trained, listed_value, placed, with_system
+from foveate.data.adapters.turns import MESSAGES, TRAIN_KEYS, TurnNames, listed_value, placed, trained_as, with_system
 from foveate.errors import DataError
 from foveate.types import Conversation, MediaKind, Message, Part, Role, Row, Text
 
-_OTHER_KEYS = TRAIN_KEYS | {"name", "id"}  # of a message, beside role and content
-_TOOL_KEYS = frozenset({"tool_calls", "tool_call_id", "function_call"})
+# Of a message, beside role and content.
+_OTHER_KEYS = TRAIN_KEYS | {"name", "id", "tool_calls", "tool_call_id", "function_call", *REASONING_KEYS}
 _PART_KEYS = frozenset({"type", "max_pixels", "num_frames", "detail"})  # beside the payload's own key
 _LITERAL = "literal"  # text as it is, tags included; `foveate convert` writes it where a text would else be read as a placeholder
 # A part's type, by the names in use -> the kind of part it is.
@@ -105,7 +106,7 @@ class MessageReader:
             parts = self.pool.split(content, role)
         else:
             parts = tuple(found for item in (content if isinstance(content, list) else [content]) for found in self._part(item, role))
-        return Message(role=role, parts=parts, train=is_trained(message))
+        return trained_as(with_calls(Message(role=role, parts=parts), message), message)
 
     def _part(self, item: Any, role: Role) -> tuple[Part, ...]:
         part = _part(item, self.pool, self.root)
@@ -118,13 +119,10 @@ def _check_message_keys(message: Mapping[str, Any], names: TurnNames) -> None:
     for key in message:
         if key in known:
             continue
-        if key in _TOOL_KEYS and not message[key]:
-            continue
         near = nearest(str(key), known)
-        what = "a tool call" if key in _TOOL_KEYS else "unknown field"
         raise DataError(
-            f"{what} {key!r}" + (f"; did you mean {near!r}?" if near and key not in _TOOL_KEYS else ""), reason="unknown_field",
-            fix="a message has role, content and, if it is not to be trained on, train: false; write tool calls out in the content",
+            f"unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""), reason="unknown_field",
+            fix="a message has role, content and, if it is not to be trained on, train: false",
         )  # fmt: skip
 
 

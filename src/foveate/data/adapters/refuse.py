@@ -13,24 +13,17 @@ from foveate.types import Adapter, Conversation, Row
 
 # Answers that are worse than others, by TRL's, LLaMA-Factory's and ms-swift's names for them.
 _PREFERENCE = ("chosen", "rejected", "rejected_response", "rejected_messages", "rejected_images", "kto_tag")
-_NO_TOOLS = (None, "", "[]", "null", [], {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusing:
-    """An adapter that refuses rows with tool definitions, and those with columns of preference data that only later rows have."""
+    """An adapter that refuses rows with columns of preference data that only later rows have."""
 
     adapter: Adapter
     late: tuple[str, ...]
 
     def __call__(self, row: Row) -> Conversation:
-        """DataError `tools_unsupported` or `preference_data`."""
-        tools = row.get("tools")
-        if tools not in _NO_TOOLS:
-            raise DataError(
-                "the record defines tools, which no chat template would be given", reason="tools_unsupported",
-                fix="write them into the system turn as the model is to see them, and remove `tools`",
-            )  # fmt: skip
+        """DataError `preference_data`."""
         for column in self.late:
             if row.get(column) is not None:
                 raise _preference([column], "")

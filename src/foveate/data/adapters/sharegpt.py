@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from foveate.data.adapters.calls import read_calls
 from foveate.data.adapters.columns import Columns
 from foveate.data.adapters.messages import answer_texts
 from foveate.data.adapters.parts import text_value
 from foveate.data.adapters.tags import KIND_NAMES, MediaPool
-from foveate.data.adapters.turns import SHAREGPT, TurnNames, conversation, is_trained, listed_value, round_of
+from foveate.data.adapters.turns import SHAREGPT, TurnNames, conversation, listed_value, round_of, trained_as
 from foveate.errors import DataError
 from foveate.types import Conversation, Message, Row
+
+_CALLS = "function_call"  # LLaMA-Factory's speaker whose text is the JSON of a call, or of a list of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,9 @@ class ShareGptAdapter:
             )  # fmt: skip
         try:
             role = self.names.role_of(turn)
-            parts = pool.split(text_value(turn.get(self.names.content, ""), f"`{self.names.content}`"), role)
-            return [Message(role=role, parts=parts, train=is_trained(turn))]
+            text = text_value(turn.get(self.names.content, ""), f"`{self.names.content}`")
+            if turn[self.names.role] == _CALLS:
+                return [trained_as(Message(role=role, parts=(), tool_calls=read_calls(text)), turn)]
+            return [trained_as(Message(role=role, parts=pool.split(text, role)), turn)]
         except DataError as error:
             raise DataError(f"turn {number}: {error.problem}", reason=error.reason, where=error.where, fix=error.fix) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +46,7 @@ class TurnNames:
 
 MESSAGES = TurnNames(
     role="role", content="content",
-    speakers={"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
+    speakers={"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool", "function": "tool"},
 )  # fmt: skip
 SHAREGPT = TurnNames(
     role="from", content="value",
@@ -74,20 +75,21 @@ def check_tags(tags: Mapping[str, str], where: str) -> None:
             )
 
 
-def is_trained(turn: Mapping[str, Any]) -> bool:
-    """Whether the turn itself says that it is trained on: `train` or `loss` (true, false), `weight` or `loss_scale` (1, 0)."""
+def trained_as(message: Message, turn: Mapping[str, Any]) -> Message:
+    """The message as the turn itself says that it is trained on: `train` or `loss` (true, false), `weight` or `loss_scale` (from 0 on)."""
     trained = True
     for key in ("train", "loss"):
         value = turn.get(key, True)
         if not isinstance(value, bool):
             raise DataError(f"{key} is {value!r}", reason="wrong_type", fix=f"{key} is true or false")
         trained = trained and value
+    weight = 1.0
     for key in ("weight", "loss_scale"):
         value = turn.get(key, 1)
-        if isinstance(value, (bool, str)) or value not in (0, 1):
-            raise DataError(f"{key} is {value!r}", reason="wrong_type", fix=f"{key} is 0 or 1; other weights of single turns do not exist")
-        trained = trained and bool(value)
-    return trained
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise DataError(f"{key} is {value!r}", reason="wrong_type", fix=f"{key} is a number from 0 (not trained) on; 1 is usual")
+        weight *= float(value)
+    return message if trained and weight == 1 else replace(message, train=trained and weight > 0, weight=weight if weight else 1.0)
 
 
 def listed_value(value: Any, what: str) -> list[Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from foveate.config.data import SourceSection
 from foveate.data.adapters.named import NAMED, named_set
 from foveate.data.files import near_path
@@ -13,7 +15,7 @@ from foveate.data.sources.patterns import is_pattern
 from foveate.data.sources.slices import parse_split
 from foveate.data.sources.source import Source
 from foveate.data.sources.stream import open_stream
-from foveate.data.sources.views import Window
+from foveate.data.sources.views import Picked, Window
 from foveate.errors import DataError
 
 
@@ -27,12 +29,24 @@ def open_source(section: SourceSection, *, offline: bool = False) -> Source:
     source = _open_local(section) if section.path is not None else _open_hub(section, offline)
     if section.limit is not None and section.limit < len(source):
         source = Window(source=source, start=0, stop=section.limit)
+    if section.rows is not None and not section.streaming:
+        source = _picked(source, section.rows, where)
     if len(source) == 0:
         raise DataError(
             "no records", reason="source_empty", where=where,
             fix=f"change `split: {section.split}`" if section.split else "give a file with records, or leave this source out",
         )  # fmt: skip
     return source
+
+
+def _picked(source: Source, rows: list[int], where: str) -> Source:
+    outside = [row for row in rows if not 0 <= row < len(source)]
+    if outside:
+        raise DataError(
+            f"`rows` names record {outside[0]}, and there are {len(source):,}", reason="bad_section", where=where,
+            fix=f"name records from 0 to {len(source) - 1}",
+        )  # fmt: skip
+    return Picked(source=source, rows=np.array(sorted(set(rows)), dtype=np.int64))
 
 
 def source_name(section: SourceSection) -> str:

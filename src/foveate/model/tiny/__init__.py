@@ -10,15 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from foveate.model.load import prepare_transformers
+from foveate.model.mend import mend
 from foveate.model.tiny import (
     audio,
     cohere,
+    crops,
     deepseek,
     gemma,
     glm,
+    granite,
+    grids,
     idefics,
     intern,
+    liquid,
     llava,
+    meta,
+    minicpm,
+    mistral,
+    mrope,
+    others,
     phi,
     qwen_omni,
     qwen_vl,
@@ -31,12 +41,21 @@ __all__ = ["BUILDS", "UNBUILT", "build", "processor", "save"]
 _MODULES = (
     audio,
     cohere,
+    crops,
     deepseek,
     gemma,
     glm,
+    granite,
+    grids,
     idefics,
     intern,
+    liquid,
     llava,
+    meta,
+    minicpm,
+    mistral,
+    mrope,
+    others,
     phi,
     qwen_omni,
     qwen_vl,
@@ -58,7 +77,7 @@ def build(name: str) -> tuple[Any, Any]:
         for parameter in model.parameters():
             if parameter.ndim > 1 and not bool(parameter.any()):
                 torch.nn.init.normal_(parameter, std=0.02)
-        return model, made
+        return mend(model), made
 
 
 def processor(name: str) -> Any:

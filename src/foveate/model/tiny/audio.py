@@ -46,8 +46,8 @@ def _granite_speech(plus: bool = False) -> tuple[Any, Any, Any]:
 
     special = ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|pad|>", "<|audio|>")
     tok = tokenizer(special, eos="<|end_of_text|>", pad="<|pad|>", bos="<|end_of_text|>", extra=dict(audio_token="<|audio|>"))
-    features = hf.GraniteSpeechFeatureExtractor(n_mels=20)
-    encoder = dict(input_dim=40, num_layers=2, hidden_dim=64, num_heads=4, output_dim=20, context_size=50, max_pos_emb=64, dropout=0.0)
+    features = hf.GraniteSpeechFeatureExtractor()
+    encoder = dict(input_dim=160, num_layers=2, hidden_dim=64, num_heads=4, output_dim=20, context_size=50, max_pos_emb=64, dropout=0.0)
     encoder |= dict(cat_hidden_layers=[0]) if plus else {}
     queries = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, cross_attention_frequency=1)
     queries |= dict(encoder_hidden_size=128 if plus else 64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

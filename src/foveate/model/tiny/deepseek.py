@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.model.tiny.base import VISION, Build, content, llama, tokenizer
+from foveate.model.tiny.base import TEXT, VISION, Build, content, llama, tokenizer
 
 _BOS, _EOS, _PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
 _SQUARE = {"height": 64, "width": 64}
@@ -88,4 +88,37 @@ def _janus() -> tuple[Any, Any, Any]:
     return hf.JanusForConditionalGeneration, config, processor
 
 
-BUILDS: dict[str, Build] = {"deepseek_vl": _deepseek_vl, "deepseek_vl_hybrid": _deepseek_vl_hybrid, "janus": _janus}
+def _ocr_text(tok: Any) -> dict[str, Any]:
+    """A dense layer and one of experts."""
+    ids = dict(bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
+    experts = dict(n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, moe_intermediate_size=64)
+    return dict(vocab_size=len(tok), mlp_layer_types=["dense", "sparse"], **experts, **ids, **{**TEXT, "num_key_value_heads": 4})
+
+
+# SAM's tower, halved twice by convolutions after its own 16 patches a token.
+_SAM = dict(hidden_size=16, output_channels=16, num_hidden_layers=2, num_attention_heads=2, mlp_dim=32, initializer_range=0.02)
+_SAM |= dict(patch_size=1, image_size=64, window_size=14, global_attn_indexes=[])
+
+
+def _deepseek_ocr2() -> tuple[Any, Any, Any]:
+    """Learnt queries read the tower: always 256 for the whole page and 144 a tile, so a page of 64x64 pixels and tiles of 48x48."""
+    import transformers as hf
+
+    tok = _tokenizer(extra=dict(image_token="<image>"))
+    images = hf.DeepseekOcr2ImageProcessor(size=_SQUARE, tile_size=48, max_patches=2)
+    processor = hf.DeepseekOcr2Processor(images, tok, patch_size=1, chat_template=_turns("<|User|>", "<|Assistant|>", "<image>\n"))
+    queries = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    config = hf.DeepseekOcr2Config(
+        image_token_id=tok.convert_tokens_to_ids("<image>"),
+        vision_config=dict(sam_config=dict(_SAM, downsample_channels=[32, 64]), encoder_config=dict(queries, vocab_size=8)),
+        text_config=_ocr_text(tok),
+    )
+    return hf.DeepseekOcr2ForConditionalGeneration, config, processor
+
+
+BUILDS: dict[str, Build] = {
+    "deepseek_vl": _deepseek_vl,
+    "deepseek_vl_hybrid": _deepseek_vl_hybrid,
+    "janus": _janus,
+    "deepseek_ocr2": _deepseek_ocr2,
+}

@@ -17,7 +17,7 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 
-_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
 
 _SIZE = {"shortest_edge": 28 * 28 * 2, "longest_edge": 8 * 112 * 112}
 
@@ -97,4 +97,59 @@ def _glm_ocr() -> tuple[Any, Any, Any]:
     return hf.GlmOcrForConditionalGeneration, config, _glm46v_processor(tok)
 
 
-BUILDS: dict[str, Build] = {"glm4v": _glm4v, "glm4v_moe": _glm4v_moe, "glm46v": _glm46v, "glmga": _glmga, "glm_ocr": _glm_ocr}
+def _glm5_next() -> tuple[Any, Any, Any]:
+    """Two residual streams; a layer of linear attention and dense, one of compressed attention and experts.
+
+    Its keys are chosen by scores that are often equal (zero), and which of them then differs with the length that a row is padded to, so
+    here it may choose all.
+    """
+    import transformers as hf
+
+    tok = _tokenizer()
+    images = hf.Glm5NextImageProcessor(min_image_tokens=1, max_image_tokens=16)
+    video = hf.Glm5NextVideoProcessor(min_image_tokens=1, max_image_tokens=64)
+    layers = dict(layer_types=["linear_attention", "indexed_attention"], mlp_layer_types=["dense", "sparse"])
+    heads = dict(q_lora_rank=32, kv_lora_rank=32, qk_nope_head_dim=32, v_head_dim=32, linear_head_dim=16, linear_num_heads=4)
+    chosen = dict(index_topk=256, index_kpool=4, index_n_heads=2, index_head_dim=16, hc_mult=2)
+    experts = dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=64)
+    text = dict(TEXT, num_key_value_heads=4, vocab_size=len(tok), pad_token_id=0, eos_token_id=0)
+    config = hf.Glm5NextConfig(
+        **_ids(tok),
+        vision_config=dict(_VISION, projection_intermediate_size=128),
+        text_config=text | layers | heads | chosen | experts,
+    )
+    return hf.Glm5NextForConditionalGeneration, config, hf.Glm5NextProcessor(images, tok, video, chat_template=_TEMPLATE)
+
+
+def _glmasr() -> tuple[Any, Any, Any]:
+    """Sounds of up to 4 s a window; a second is 12 tokens."""
+    import transformers as hf
+
+    words = ("<|begin_of_audio|>", "<|pad|>", "<|end_of_audio|>")
+    roles = ("<|system|>", "<|user|>", "<|assistant|>")
+    tok = tokenizer(("<|endoftext|>", *roles, *words), eos="<|endoftext|>", pad="<|endoftext|>")
+    template = (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' }}"
+        + content(audio="<|begin_of_audio|><|pad|><|end_of_audio|>")
+        + "{% if m['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+    processor = hf.GlmAsrProcessor(hf.WhisperFeatureExtractor(feature_size=32, chunk_length=4), tok, chat_template=template)
+    sound = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_mel_bins=32)
+    config = hf.GlmAsrConfig(
+        audio_token_id=tok.convert_tokens_to_ids("<|pad|>"),
+        audio_config=dict(sound, max_position_embeddings=200),
+        text_config=dict(model_type="llama", vocab_size=len(tok), pad_token_id=0, bos_token_id=None, eos_token_id=0, **TEXT),
+    )
+    return hf.GlmAsrForConditionalGeneration, config, processor
+
+
+BUILDS: dict[str, Build] = {
+    "glm4v": _glm4v,
+    "glm4v_moe": _glm4v_moe,
+    "glm46v": _glm46v,
+    "glmga": _glmga,
+    "glm_ocr": _glm_ocr,
+    "glmasr": _glmasr,
+    "glm5_next": _glm5_next,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # Names on the hub, in lower case and without their owner -> model type. The first that fits counts, so variants stand before their base.
-_NAMES: tuple[tuple[str, str], ...] = (
+NAMES: tuple[tuple[str, str], ...] = (
     (r"smolvlm", "smolvlm"),
     (r"idefics3", "idefics3"),
     (r"idefics2", "idefics2"),
@@ -40,7 +40,6 @@ _NAMES: tuple[tuple[str, str], ...] = (
     (r"glm-4\.[56]v$|glm-4\.5v", "glm4v_moe"),
     (r"glm-4\.1v|glm-4v|glm-4\.6v-flash", "glm4v"),
     (r"kimi-k2\.5", "kimi_k25"),
-    (r"kimi-vl", "kimi_vl"),
     (r"ovis2", "ovis2"),
     (r"aya-vision", "aya_vision"),
     (r"command-a-vision", "cohere2_vision"),
@@ -61,4 +60,4 @@ _NAMES: tuple[tuple[str, str], ...] = (
 def family_named(hub_id: str) -> str | None:
     """The model type that a hub id's name tells, e.g. `Qwen/Qwen2.5-VL-3B-Instruct` -> `qwen2_5_vl`; None for an unknown name."""
     name = hub_id.rpartition("/")[2].lower()
-    return next((family for pattern, family in _NAMES if re.search(rf"(^|[^a-z]){pattern}" if pattern[0] != "(" else pattern, name)), None)
+    return next((family for pattern, family in NAMES if re.search(rf"(^|[^a-z]){pattern}" if pattern[0] != "(" else pattern, name)), None)

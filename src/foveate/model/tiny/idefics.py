@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.model.tiny.base import Build, chatml_tokenizer, llama
+from foveate.model.tiny.base import VISION, Build, chatml_tokenizer, llama
 from foveate.model.tiny.templates import SMOLVLM_TEMPLATE
 
 _SMOL_TOKENS = ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<video>") + tuple(
@@ -34,8 +34,33 @@ def _smolvlm(split: bool = False, smol: bool = True) -> tuple[Any, Any, Any]:
     return hf.SmolVLMForConditionalGeneration if smol else hf.Idefics3ForConditionalGeneration, config, processor
 
 
+def _idefics2() -> tuple[Any, Any, Any]:
+    """Idefics2: a perceiver makes 4 tokens of an image; its processor puts a space after an image that text follows at once."""
+    import transformers as hf
+
+    tok = chatml_tokenizer("<image>", "<fake_token_around_image>", "<end_of_utterance>", eos="<end_of_utterance>")
+    images = hf.Idefics2ImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}, do_image_splitting=False)
+    template = SMOLVLM_TEMPLATE.removeprefix("<|im_start|>")
+    processor = hf.Idefics2Processor(images, tok, image_seq_len=4, chat_template=template)
+    config = hf.Idefics2Config(
+        image_token_id=tok.convert_tokens_to_ids("<image>"),
+        vision_config=dict(VISION),
+        perceiver_config=dict(
+            hidden_size=128,
+            resampler_n_latents=4,
+            resampler_depth=1,
+            resampler_n_heads=4,
+            resampler_head_dim=16,
+            num_key_value_heads=2,
+        ),
+        text_config={**llama(tok), "model_type": "mistral"},
+    )
+    return hf.Idefics2ForConditionalGeneration, config, processor
+
+
 BUILDS: dict[str, Build] = {
     "smolvlm": _smolvlm,
     "smolvlm_split": lambda: _smolvlm(split=True),
+    "idefics2": _idefics2,
     "idefics3": lambda: _smolvlm(smol=False),
 }

@@ -6,6 +6,10 @@ from typing import Any
 
 from foveate.model.tiny.base import VISION, Build, chatml, chatml_tokenizer, qwen2
 
+# SAM's tower over 64x64 patches, all of its attention in windows.
+_SAM = dict(hidden_size=32, output_channels=32, num_hidden_layers=2, num_attention_heads=2, mlp_dim=64, image_size=256, patch_size=4)
+_SAM |= dict(window_size=14, global_attn_indexes=[], initializer_range=0.02)
+
 
 def _internvl() -> tuple[Any, Any, Any]:
     import transformers as hf
@@ -31,9 +35,19 @@ def _got_ocr2() -> tuple[Any, Any, Any]:
     tok = chatml_tokenizer("<img>", "</img>", "<imgpad>", extra=extra)
     images = hf.GotOcr2ImageProcessor(size={"height": 256, "width": 256})
     processor = hf.GotOcr2Processor(images, tok, chat_template=chatml("<img><imgpad></img>\n"))
-    vision = dict(hidden_size=32, output_channels=32, num_hidden_layers=2, num_attention_heads=2, mlp_dim=64)
-    vision |= dict(image_size=256, patch_size=4, window_size=14, global_attn_indexes=[], initializer_range=0.02)
-    config = hf.GotOcr2Config(image_token_index=tok.convert_tokens_to_ids("<imgpad>"), vision_config=vision, text_config=qwen2(tok))
+    config = hf.GotOcr2Config(image_token_index=tok.convert_tokens_to_ids("<imgpad>"), vision_config=_SAM, text_config=qwen2(tok))
+    return hf.GotOcr2ForConditionalGeneration, config, processor
+
+
+def _pp_chart2table() -> tuple[Any, Any, Any]:
+    """GOT-OCR's architecture; its processor expands nothing, so the template itself writes the 256 tokens of an image."""
+    import transformers as hf
+
+    tok = chatml_tokenizer("<img>", "</img>", "<imgpad>")
+    images = hf.PPChart2TableImageProcessor(size={"height": 256, "width": 256})
+    template = chatml("<img>{{ '<imgpad>' * 256 }}</img>\n")
+    processor = hf.PPChart2TableProcessor(images, tok, chat_template=template)
+    config = hf.PPChart2TableConfig(image_token_index=tok.convert_tokens_to_ids("<imgpad>"), vision_config=_SAM, text_config=qwen2(tok))
     return hf.GotOcr2ForConditionalGeneration, config, processor
 
 
@@ -57,4 +71,4 @@ def _ovis2() -> tuple[Any, Any, Any]:
     return hf.Ovis2ForConditionalGeneration, config, processor
 
 
-BUILDS: dict[str, Build] = {"internvl": _internvl, "got_ocr2": _got_ocr2, "ovis2": _ovis2}
+BUILDS: dict[str, Build] = {"internvl": _internvl, "got_ocr2": _got_ocr2, "pp_chart2table": _pp_chart2table, "ovis2": _ovis2}

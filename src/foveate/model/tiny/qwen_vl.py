@@ -111,6 +111,19 @@ def _qwen3_5_moe() -> tuple[Any, Any, Any]:
     return hf.Qwen3_5MoeForConditionalGeneration, config, _qwen3_processor(tok)
 
 
+def _qwen4_exp() -> tuple[Any, Any, Any]:
+    """Two residual streams; a layer of linear attention that looks up pairs and triples of tokens, one that attends to 8 chosen keys."""
+    import transformers as hf
+
+    tok = chatml_tokenizer(*_QWEN_TOKENS)
+    chosen = dict(indexer_n_heads=2, indexer_kv_heads=1, indexer_head_dim=16, indexer_budget=8, indexer_compress_ratio=4)
+    grams = dict(ple_layer_ids=[1], heads_per_ngram=2, ngram_vocab_size_base=50, make_ngram_vocab_size_divisible_by=8, split_ngram_parts=2)
+    text = _hybrid_text(tok) | MOE | chosen | grams | dict(shared_expert_intermediate_size=64, hc_count=2, hc_lowrank=16, eos_token_id=2)
+    text["layer_types"] = ["linear_attention", "indexed_attention"]
+    config = hf.Qwen4ExpConfig(**_qwen_ids(tok), vision_config=_QWEN3_VISION, text_config=text)
+    return hf.Qwen4ExpForConditionalGeneration, config, _qwen3_processor(tok)
+
+
 BUILDS: dict[str, Build] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
@@ -118,4 +131,5 @@ BUILDS: dict[str, Build] = {
     "qwen3_vl_moe": _qwen3_vl_moe,
     "qwen3_5": _qwen3_5,
     "qwen3_5_moe": _qwen3_5_moe,
+    "qwen4_exp": _qwen4_exp,
 }

@@ -25,6 +25,7 @@ _LAYERS = re.compile(
     r"|(conf_num_hidden|num_)?(encoder|decoder|hidden)_layers|conf_num_hidden_layers)"
 )
 _INDEXES = re.compile(r".*(_indexes|_indices|_idxs|_layers?|_layer_ids?|idx)")
+_TOWER_LAYER = re.compile(r"(vision_)?feature_layers?|spatial_vision_layer|spatial_target_layers")
 _WIDTHS = re.compile(
     r".*(hidden_sizes?|hidden_dim|d_model|embed_dim|output_dim|projection_dim|projector_input_dim|projector_output_dim|word_embed_proj_dim"
     r"|out_channel|nemo_conv_channels|adapter_in_dim|adapter_out_dim|adapter_input_size)"
@@ -59,7 +60,7 @@ def ways(config: PretrainedConfig) -> tuple[Way, ...]:
     `shallow` cuts the depth alone.
     """
     factor = 2
-    while config.get_text_config().to_dict().get("hidden_size", 0) // (2 * factor) >= _WIDTH:
+    while config.get_text_config().to_dict().get("hidden_size", 0) // (2 * factor) >= 2 * _WIDTH:
         factor *= 2
     return (
         Way(name="narrow", width=lambda v: min(v, _WIDTH), inner=lambda v: min(v, _INNER)),
@@ -82,9 +83,9 @@ def _section(values: dict[str, Any], way: Way, *, outer: tuple[int, ...] | None)
     made: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            made[name] = _section(value, way, outer=outer) if _is_section(name, value) else value
+            made[name] = _section(value, way, outer=outer) if _is_section(name, value) else _by_layer(value, count, kept)
         else:
-            made[name] = _layered(name, value, count, kept)
+            made[name] = _layered(name, value, count, kept, outer)
             if way.width is not None:
                 made[name] = _narrowed(name, made[name], values, way)
     if way.width is not None:
@@ -93,7 +94,7 @@ def _section(values: dict[str, Any], way: Way, *, outer: tuple[int, ...] | None)
 
 
 def _is_section(name: str, value: dict[str, Any]) -> bool:
-    return "model_type" in value or name.endswith("_config")
+    return "model_type" in value or (name.endswith("_config") and not all(str(key).isdigit() for key in value))
 
 
 def _depth(values: dict[str, Any]) -> int | None:
@@ -132,24 +133,33 @@ def _is_indexes(name: str, value: Any, count: int) -> bool:
     return whole and _INDEXES.fullmatch(name) is not None and all(-count <= index < count for index in value)
 
 
-def _layered(name: str, value: Any, count: int | None, kept: tuple[int, ...] | None) -> Any:
-    """A value with what it says of layers brought to those that are kept."""
+def _layered(name: str, value: Any, count: int | None, kept: tuple[int, ...] | None, outer: tuple[int, ...] | None) -> Any:
+    """A value with what it says of layers brought to those that are kept, `outer` being the tower's."""
     if _LAYERS.fullmatch(name) and _is_int(value):
         return min(value, len(kept)) if value == count and kept else min(value, 2)
     if name == "depths" and isinstance(value, list):
         return [1] * len(value)
+    if _TOWER_LAYER.fullmatch(name) and outer:
+        return [_place(index, outer) for index in value] if isinstance(value, list) else _place(value, outer) if _is_int(value) else value
     if kept is None:
         return value
     if count and _per_layer(name, value, count):
         chosen = [value[index] for index in kept]
+        if _is_indexes(name, value, count) and max(value) > 1:  # the layer that each one takes something from
+            return [_place(index, kept) for index in chosen]
         return "".join(chosen) if isinstance(value, str) else chosen
     most = count or 1 << 20
     if _is_indexes(name, value, most):
         placed = [_place(index, kept) for index in value if index < 0 or count is None or index in kept]
         return placed or [len(kept) - 1]
-    if _is_int(value) and re.fullmatch(r".*(feature_layer|vision_layer|insert_layer_id)", name):
-        return _place(value, kept)
-    return value
+    return _place(value, kept) if _is_int(value) and name == "insert_layer_id" else value
+
+
+def _by_layer(value: dict[Any, Any], count: int | None, kept: tuple[int, ...] | None) -> dict[Any, Any]:
+    """A mapping whose keys are layers, brought to those that are kept; any other as it is."""
+    if not count or not kept or not value or not all(str(key).isdigit() and int(key) < count for key in value):
+        return value
+    return {type(key)(kept.index(int(key))): item for key, item in value.items() if int(key) in kept}
 
 
 def _place(index: int, kept: tuple[int, ...]) -> int:
@@ -210,6 +220,9 @@ def _fit_heads(values: dict[str, Any], made: dict[str, Any]) -> None:
     heads, width = values.get("num_attention_heads"), values.get("hidden_size")
     if not (_is_int(heads) and _is_int(width)):
         return
+    if not values.get("head_dim") and made["hidden_size"] % (4 * made["num_attention_heads"]):
+        # Rotary frequencies take a quarter of a head.
+        made.update({name: 1 for name in ("num_attention_heads", "num_key_value_heads") if name in made})
     before = values.get("head_dim") or width // heads
     after = made.get("head_dim") or made["hidden_size"] // made["num_attention_heads"]
     if _is_int(values.get("rotary_dim")):
@@ -244,8 +257,9 @@ def _sections(sections: list[int], before: int, after: int) -> list[int]:
 
 
 def _divided(value: int, factor: int) -> int:
-    """A width over `factor`, at least 16, and a multiple of 4."""
-    return value if value <= 16 else max(16, -(-value // factor // 4) * 4)
+    """A width over `factor`; where that leaves a rest or less than 16, the next multiple of 4 from 16 on."""
+    exact, rest = divmod(value, factor)
+    return value if value <= 16 else exact if exact >= 16 and not rest else max(16, -(-value // factor // 4) * 4)
 
 
 def _is_int(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from foveate.events import Quarantined
+from foveate.events import ModuleRow, Quarantined
 from foveate.model.memory import Memory
 from foveate.model.parts import PartRow
 
@@ -144,6 +144,7 @@ class Checked:
     schema_version: int = SCHEMA
     findings: list[Finding] = field(default_factory=list)
     parts: list[PartRow] = field(default_factory=list)
+    modules: list[ModuleRow] = field(default_factory=list)
     splits: dict[str, SplitCheck] = field(default_factory=dict)
     leakage: Leakage | None = None
     prediction: Prediction | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,14 +22,17 @@ from foveate.model.families import Family, keeps_logits
 from foveate.model.flops import matmul_rate
 from foveate.model.load import load_skeleton, torch_dtype
 from foveate.model.memory import Step, checkpoint_bytes, step_memory, trace
+from foveate.model.modules import module_table
 from foveate.model.parts import parts_table
-from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.model.quantize import quantise_notes, saved_bytes
+from foveate.model.tokens import NewTokens, grow
+from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
 from foveate.run.checks.findings import Checked, Prediction
 from foveate.run.checks.records import UNKNOWN, USABLE, Scanned, conversation_at
 from foveate.run.checks.tokens import arranged
 from foveate.run.compose import autocast_dtype, base_model
 from foveate.run.prepare import shares_rows, suit
-from foveate.train.optim import peak_rates
+from foveate.train.optim import check_rates, peak_rates
 from foveate.types import Batch
 
 _STEPS = 300  # of the plan that are looked at for the fullest row
@@ -37,14 +41,22 @@ _PROCESS_BYTES = 1 << 30  # Python, torch and transformers themselves; a GPU's c
 _LOGS = {"tensorboard": ("tensorboard", "tensorboard"), "wandb": ("wandb", "wandb"), "mlflow": ("mlflow", "mlflow")}
 
 
-def build_skeleton(result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, device: torch.device) -> nn.Module | None:
-    """The model on the meta device as it will be trained; its parts table goes into the result. None where the tuning is wrong."""
+def build_skeleton(
+    result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, tokens: NewTokens = NewTokens()
+) -> nn.Module | None:
+    """The model on the meta device as it will be trained; its parts table goes into the result. None where the tuning is wrong.
+
+    Quantised layers are left as they were loaded from: `predict` takes their sizes from the recipe.
+    """
     try:
         model = load_skeleton(recipe.model)
+        grow(model, tokens, seed=recipe.train.seed)
         dtype = model.config.dtype if recipe.model.dtype == "auto" else torch_dtype(recipe.model.dtype)
         model = model.to(dtype or torch.float32)
         suit(model, packs=shares_rows(recipe, family), family=family, encoder=encoder)
-        model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed)
+        quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
+        model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
+        check_rates(model, recipe.optim)
         freeze_towers(model)
         if recipe.train.gradient_checkpointing:
             checkpoint_activations(model)
@@ -52,11 +64,13 @@ def build_skeleton(result: Checked, recipe: Recipe, family: Family, encoder: Enc
         result.add("bad", "tuning", str(error))
         return None
     result.parts = parts_table(model, peak_rates(recipe.optim))
-    for note in notes:
+    result.modules = module_table(model, peak_rates(recipe.optim), recipe.tuning)
+    for note in (*quantised, *notes):
         result.add("note", "tuning", note)
     total, trained = sum(row.parameters for row in result.parts), sum(row.trained for row in result.parts)
     result.add("ok", "tuning", f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.2f}%)")
-    return model.train()
+    training_mode(model)
+    return model
 
 
 def training_device(result: Checked, recipe: Recipe) -> torch.device:
@@ -89,6 +103,8 @@ def predict(
     rows = result.splits["train"].rows
     accumulates = rows is not None and rows.per_step > ranks
     memory = step_memory(model, step, strategy=strategy, world=ranks, accumulates=accumulates)
+    if recipe.model.quantize is not None:
+        memory = replace(memory, weights=memory.weights - saved_bytes(base_model(model), recipe.model.quantize))
     rate = matmul_rate(device, autocast or next(model.parameters()).dtype, model.config.get_text_config().hidden_size)
     flops = step.flops / step.tokens * tokens
     result.prediction = Prediction(
@@ -192,6 +208,8 @@ def check_packages(result: Checked, recipe: Recipe) -> None:
     wanted = [(f"log: {name}", *_LOGS[name]) for name in recipe.log]
     if "wer" in recipe.evaluate.metrics and recipe.data.eval:
         wanted.append(("evaluate.metrics: wer", "jiwer", "audio"))
+    if recipe.model.quantize is not None:
+        wanted.append(("model.quantize", recipe.model.quantize.backend, "quant"))
     for about, package, extra in wanted:
         if importlib.util.find_spec(package) is None:
             result.add("bad", about, f'needs the package {package}, which is not installed; pip install "foveate[{extra}]"')

@@ -1,0 +1,206 @@
+"""Conversations as chat templates take them, and the pieces of text in them that are followed through a rendering.
+
+A template sees messages of `{"role", "content"}`. Content is a list of parts by default; templates that take only strings, or
+strings wherever there is no medium, get those. Which form a template takes is found out by rendering, never by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from foveate.errors import TemplateError
+from foveate.types import Conversation, Message, Part, Text, ToolCall, kind_of
+
+Form = Literal["parts", "mixed", "strings"]
+FORMS: tuple[Form, ...] = ("parts", "mixed", "strings")
+Arguments = Literal["object", "text"]  # how templates take a call's arguments: as a mapping, or as the text of one
+# text: a text part. reasoning: what was thought before it. name, key, argument: leaves of a tool call, scalar one that is no text.
+# tool: the name of a tool that may be called.
+Kind = Literal["text", "reasoning", "name", "key", "argument", "scalar", "tool"]
+_TOOLS = -1  # the message number of the tools' definitions
+_THOUGHT = re.compile(r"(\s*<think>\s*)(.*?)(\s*</think>\s*)(.*)", re.DOTALL)
+# The names that templates know reasoning by; transformers fills in the first and the last.
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One piece of text of a conversation, neighbouring text parts taken as one; a slot's number is its place in the order of reading."""
+
+    message: int  # -1: of the definitions of tools
+    text: str
+    trained: bool
+    role: str
+    kind: Kind = "text"
+    first: bool = True  # nothing stands before it in its message
+    last: bool = True  # nothing follows it in its message
+    plain: bool = True  # its message has no reasoning and no calls, so the template writes it as it writes every answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """What a template is given."""
+
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None = None
+
+
+Put = Callable[[Slot], str]
+
+
+def parts_of(message: Message) -> tuple[Part, ...]:
+    """The message's parts, neighbouring texts joined and empty ones left out."""
+    parts: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, Text) and not part.text:
+            continue
+        if isinstance(part, Text) and parts and isinstance(parts[-1], Text):
+            parts[-1] = Text(text=parts[-1].text + part.text)
+        else:
+            parts.append(part)
+    return tuple(parts)
+
+
+def slots_of(conversation: Conversation, *, divided: bool = False) -> tuple[Slot, ...]:
+    """Every slot, in order. `divided`: see `to_chat`."""
+    slots: list[Slot] = []
+
+    def note(slot: Slot) -> str:
+        slots.append(slot)
+        return slot.text
+
+    _Builder(form="parts", placeholders=dict.fromkeys(("image", "audio", "video"), ""), put=note, divided=divided).chat(conversation)
+    return tuple(slots)
+
+
+def to_chat(
+    conversation: Conversation,
+    *,
+    form: Form = "parts",
+    texts: Sequence[str] | None = None,
+    placeholders: Mapping[str, str] | None = None,
+    arguments: Arguments = "object",
+    divided: bool = False,
+    hide: Callable[[str], str] = str,
+) -> Chat:
+    """The conversation as a template takes it; media as bare `{"type": "image"}`.
+
+    Args:
+        form: see the module's docstring.
+        texts: what stands in place of each slot's text (see `slots_of`).
+        placeholders: media kind -> the text that stands for it where content is a string.
+        arguments: see `Arguments`.
+        divided: an assistant's text that opens with `<think>...</think>` is two slots, what stands inside and what follows, and the
+            tags belong to neither. Templates look for those tags.
+        hide: applied to the texts of tools' definitions, which are in no slot but for the names.
+    """
+    replaced = iter(texts if texts is not None else ())
+    put: Put = (lambda slot: slot.text) if texts is None else (lambda slot: next(replaced))
+    return _Builder(form=form, placeholders=placeholders, put=put, arguments=arguments, divided=divided, hide=hide).chat(conversation)
+
+
+def has_thought(message: Message) -> bool:
+    """Whether an assistant's text opens with `<think>...</think>`."""
+    parts = parts_of(message)
+    return message.role == "assistant" and bool(parts) and isinstance(parts[0], Text) and _THOUGHT.match(parts[0].text) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Builder:
+    form: Form
+    placeholders: Mapping[str, str] | None
+    put: Put
+    arguments: Arguments = "object"
+    divided: bool = False
+    hide: Callable[[str], str] = str
+
+    def chat(self, conversation: Conversation) -> Chat:
+        tools = [self._tool(json.loads(tool)) for tool in conversation.tools]
+        return Chat(messages=[self._message(i, message) for i, message in enumerate(conversation.messages)], tools=tools or None)
+
+    def _tool(self, tool: dict[str, Any]) -> dict[str, Any]:
+        """A definition, its name put in anew."""
+        if isinstance(tool.get("function"), dict):
+            return {**self._hidden(tool), "function": self._tool(tool["function"])}
+        slot = Slot(message=_TOOLS, text=str(tool.get("name", "")), trained=False, role="system", kind="tool")
+        return {**self._hidden(tool), "name": self.put(slot)}
+
+    def _hidden(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._hidden(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._hidden(item) for item in value]
+        return self.hide(value) if isinstance(value, str) else value
+
+    def _message(self, number: int, message: Message) -> dict[str, Any]:
+        made: dict[str, Any] = {"role": message.role}
+        plain = not message.reasoning.strip() and not message.tool_calls and not (self.divided and has_thought(message))
+        own = dict(message=number, trained=message.trained, role=message.role, plain=plain)
+        if message.reasoning.strip():
+            made |= dict.fromkeys(_REASONING_KEYS, self.put(Slot(text=message.reasoning, kind="reasoning", **own)))
+        made["content"] = self._content(message, own)
+        if message.tool_calls:
+            made["tool_calls"] = [self._call(call, own) for call in message.tool_calls]
+        if message.role == "tool":
+            made |= {key: value for key, value in (("tool_call_id", message.tool_call_id), ("name", message.name)) if value is not None}
+        return made
+
+    def _content(self, message: Message, own: dict[str, Any]) -> str | list[dict[str, Any]]:
+        found = parts_of(message)
+        parts: list[dict[str, Any]] = []
+        for j, part in enumerate(found):
+            if isinstance(part, Text):
+                ends = dict(first=j == 0, last=j == len(found) - 1)
+                parts.append({"type": "text", "text": self._text(part.text, {**own, **ends})})
+            else:
+                parts.append({"type": kind_of(part)})
+        media = any(part["type"] != "text" for part in parts)
+        if self.form == "strings" or (self.form == "mixed" and not media):
+            return "".join(part["text"] if part["type"] == "text" else _placeholder(part["type"], self.placeholders) for part in parts)
+        return parts
+
+    def _text(self, text: str, own: dict[str, Any]) -> str:
+        found = _THOUGHT.match(text) if self.divided and own["first"] and own["role"] == "assistant" else None
+        if found is None:
+            return self.put(Slot(text=text, **own))
+        before, thought, between, said = found.groups()
+        if thought:
+            thought = self.put(Slot(text=thought, kind="reasoning", **own))
+        return before + thought + between + (self.put(Slot(text=said, **own)) if said else "")
+
+    def _call(self, call: ToolCall, own: dict[str, Any]) -> dict[str, Any]:
+        name = self.put(Slot(text=call.name, kind="name", **own))
+        arguments = self._value(json.loads(call.arguments), own)
+        function = {"name": name, "arguments": arguments if self.arguments == "object" else json.dumps(arguments, ensure_ascii=False)}
+        made: dict[str, Any] = {"type": "function", "function": function}
+        return made if call.id is None else {"id": call.id, **made}
+
+    def _value(self, value: Any, own: dict[str, Any]) -> Any:
+        if isinstance(value, dict):
+            return {self.put(Slot(text=key, kind="key", **own)): self._value(item, own) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item, own) for item in value]
+        if isinstance(value, str):
+            return self.put(Slot(text=value, kind="argument", **own))
+        self.put(Slot(text=json.dumps(value), kind="scalar", **own))
+        return value
+
+
+def spellings(scalar: str) -> Iterable[str]:
+    """How a template may write a JSON value that is no text: as JSON, or as Python does."""
+    value = json.loads(scalar)
+    return dict.fromkeys((scalar, str(value)))
+
+
+def _placeholder(kind: str, placeholders: Mapping[str, str] | None) -> str:
+    if not placeholders or kind not in placeholders:
+        raise TemplateError(
+            f"the template takes only text, and nothing in it stands for {kind} input",
+            where="chat template",
+            fix="give a template that writes media in `model.chat_template`",
+        )
+    return placeholders[kind]

@@ -1,0 +1,135 @@
+"""Renders conversations with marks, and proves the rendering: see labels.py for what is proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foveate.encode import marks
+from foveate.encode.chat import Chat, Slot, slots_of, to_chat
+from foveate.encode.labels import Unproven, Way, check_rendering, ways_of, wrap
+from foveate.encode.probe import Facts
+from foveate.encode.render import Asked, Renderer
+from foveate.encode.targets import Proven
+from foveate.encode.turns import Bounds
+from foveate.errors import FoveateError, TemplateError
+from foveate.types import Conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A conversation rendered with marks, its rendering proven."""
+
+    marked_text: str
+    marked: marks.Marked
+    proven: Proven
+
+
+class Prover:
+    """Renders for one processor. `special`: the tokenizer's special tokens and their ids."""
+
+    def __init__(self, render: Renderer, facts: Facts, special: dict[str, int]) -> None:
+        self._render, self._facts, self._special = render, facts, special
+        self._shield = marks.Shield(facts.control)
+        self._blocks = render.blocks
+
+    def rendered(self, conversation: Conversation, where: str) -> Rendered:
+        """The conversation with marks, in the first way of marking that is proven right. Raises TemplateError, or DataError."""
+        self._check_calls(conversation, where)
+        plain: str | FoveateError | None = None
+        problem: Exception | None = None
+        for way in ways_of(conversation):
+            slots = slots_of(conversation, divided=way.divided)
+            marks.check_unmarked([slot.text for slot in slots], where, spare=len(conversation.messages))
+            asked = [self._asked(conversation, wrap(slots, self._hidden(slots), way), way, marked=self._blocks)]
+            if plain is None:  # once, and together with the first marked one
+                asked.append(Asked(chat=self._chat(conversation)))
+            text, *more = self._render.several(asked, where)
+            plain = more[0] if more else plain
+            if isinstance(plain, FoveateError):
+                raise plain
+            try:
+                return self._proven(conversation, slots, way, text, plain)
+            except (Unproven, FoveateError) as error:
+                problem = problem or error
+        raise TemplateError(
+            f"labels can't be proven: {problem}",
+            where=where,
+            fix="set `train: false` on that turn, or use a template that renders every turn as it is (`model.chat_template`)",
+        )
+
+    def shielded(self, conversation: Conversation, where: str, *, generation: bool = False) -> str:
+        """The conversation as rendered for the processor, without marks."""
+        divided = next(iter(ways_of(conversation))).divided
+        slots = slots_of(conversation, divided=divided)
+        marks.check_unmarked([slot.text for slot in slots], where)
+        asked = self._asked(conversation, self._hidden(slots), Way(divided=divided))
+        text = self._render(asked.chat, where=where, generation=generation)
+        return text if generation else text + self._facts.turns.closer(conversation)
+
+    def _proven(
+        self, conversation: Conversation, slots: tuple[Slot, ...], way: Way, text: str | FoveateError, plain: str
+    ) -> Rendered:
+        if isinstance(text, FoveateError):
+            raise text
+        closer = self._facts.turns.closer(conversation)
+        text, plain = text + closer, plain + closer
+        marked = marks.take_out(text)
+        dropped = check_rendering(marked, plain, slots, way, droppable=self._droppable(conversation, slots))
+        write = self._writer(way)
+        bounds = Bounds(
+            conversation=conversation, slots=slots, marked=marked, way=way, turns=self._facts.turns, special=self._special, write=write
+        )
+        extents = bounds.extents()
+        if extents:
+            places = {len(slots) + n: (extent.begin, extent.end) for n, extent in enumerate(extents.values())}
+            text = marks.put_in(marked, places)
+            marked = marks.take_out(text)
+        return Rendered(
+            marked_text=text, marked=marked, proven=Proven(slots=slots, dropped=dropped, extents=extents, blocks=self._blocks)
+        )
+
+    def _writer(self, way: Way):
+        def write(conversation: Conversation, generation: bool) -> marks.Marked:
+            slots = slots_of(conversation, divided=way.divided)
+            asked = self._asked(conversation, wrap(slots, self._hidden(slots), way), way)
+            return marks.take_out(self._render(asked.chat, generation=generation))
+
+        return write
+
+    def _hidden(self, slots: tuple[Slot, ...]) -> list[str]:
+        return [self._shield.hide(slot.text) for slot in slots]
+
+    def _asked(self, conversation: Conversation, texts: list[str], way: Way, *, marked: bool = False) -> Asked:
+        return Asked(chat=self._chat(conversation, texts, divided=way.divided), marked=marked)
+
+    def _chat(self, conversation: Conversation, texts: list[str] | None = None, *, divided: bool = False) -> Chat:
+        facts = self._facts
+        return to_chat(
+            conversation,
+            form=facts.form,
+            texts=texts,
+            placeholders=facts.placeholders,
+            arguments=facts.habits.arguments or "object",
+            divided=divided,
+            hide=str if texts is None else self._shield.hide,
+        )
+
+    def _droppable(self, conversation: Conversation, slots: tuple[Slot, ...]) -> frozenset[int]:
+        """The slots of reasoning that may be missing: of turns that are not trained, and of those before the last one where the template
+        is known to write it there."""
+        last = max((i for i, message in enumerate(conversation.messages) if message.role == "assistant"), default=-1)
+        found = set()
+        for i, slot in enumerate(slots):
+            if slot.kind == "reasoning" and slot.message < last:
+                kind = "key" if conversation.messages[slot.message].reasoning.strip() else "literal"
+                if not slot.trained or kind in self._facts.habits.thoughts:
+                    found.add(i)
+        return frozenset(found)
+
+    def _check_calls(self, conversation: Conversation, where: str) -> None:
+        if self._facts.habits.arguments is None and any(message.tool_calls for message in conversation.messages):
+            raise TemplateError(
+                "the record calls tools, and the chat template writes no calls",
+                where=where,
+                fix="use a template with tools (`model.chat_template`), or write the calls out in the records' texts",
+            )

@@ -1,0 +1,134 @@
+"""Where the turns begin and end that are more than one piece of text: calls of tools, and answers with their reasoning.
+
+Of such a turn the template writes much itself, so its pieces' marks alone do not bound it. It begins where a generation prompt ends
+that is put in this very place: the prompt that the conversation up to there is asked with, or, where the template renders this
+place differently in a prompt, what stands before a plain answer that takes the turn's place. It ends with the token that ends a turn,
+the first one behind its last piece. Both are looked for between the pieces before and behind, so nobody else's text gets inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from foveate.encode import marks
+from foveate.encode.chat import Slot, slots_of
+from foveate.encode.labels import Unproven, Way
+from foveate.types import Conversation, Message, Text
+
+# Conversation, whether with a generation prompt -> its marked rendering.
+Write = Callable[[Conversation, bool], marks.Marked]
+_REPLY = Message(role="assistant", parts=(Text(text="answer"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """How the template opens and closes a turn that the model writes; found once per template, see probe.py."""
+
+    opening: str  # what `add_generation_prompt` appends, "" where it appends nothing or something else than turns open with
+    gaps: tuple[str, ...] = ()  # what the template puts between that and an answer, longest first
+    end_ids: frozenset[int]  # the tokens that may end a turn
+    special_ids: frozenset[int]  # every special token of the tokenizer
+    closing_ids: frozenset[int] = frozenset()  # special tokens between an answer and the one that ends its turn
+    closers: tuple[str, str] = ("", "")  # where the next turn's first token ends a turn: what ends the last one, an answer or a call
+    silent: bool = False  # the template has no generation prompt
+
+    def closer(self, conversation: Conversation) -> str:
+        """What is added to the rendering of a whole conversation, so that its last turn has an end too."""
+        last = conversation.messages[-1] if conversation.messages else None
+        return self.closers[bool(last.tool_calls)] if last is not None and last.role == "assistant" else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """A turn's place in the rendered text. `asked`: it begins where a prompt ends; `ended`: with the token that ends it."""
+
+    begin: int
+    end: int
+    asked: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Finds the extents of one conversation's turns. `special`: the tokenizer's special tokens and their ids."""
+
+    conversation: Conversation
+    slots: Sequence[Slot]
+    marked: marks.Marked
+    way: Way
+    turns: Turns
+    special: dict[str, int]
+    write: Write
+
+    def extents(self) -> dict[int, Extent]:
+        """Message -> extent, for every trained turn with calls or reasoning. Raises Unproven."""
+        wanted = dict.fromkeys(slot.message for slot in self.slots if slot.trained and not slot.plain)
+        return {message: self._extent(message) for message in wanted}
+
+    def _extent(self, message: int) -> Extent:
+        own = [self.marked.spans[i] for i, slot in enumerate(self.slots) if slot.message == message and i in self.marked.spans]
+        if not own:
+            raise Unproven(f"the template leaves out message {message} (assistant)")
+        first, last = min(begin for begin, _ in own), max(end for _, end in own)
+        before, after = 0, len(self.marked.clean)
+        for i, slot in enumerate(self.slots):
+            begin, end = self.marked.spans.get(i, (-1, -1))
+            if slot.message == message or begin < 0:
+                continue
+            if end <= first:
+                before = max(before, end)
+            elif begin >= last:
+                after = min(after, begin)
+            else:
+                raise Unproven(f"the template writes message {slot.message} inside message {message} (assistant)")
+        if any(not isinstance(part, Text) for part in self.conversation.messages[message].parts):
+            raise Unproven(f"message {message} (assistant) holds media beside its calls or reasoning")
+        begin, asked = self._begin(message, before, first)
+        end, ended = self._end(message, last, after)
+        return Extent(begin=begin, end=end, asked=asked, ended=ended)
+
+    def _begin(self, message: int, before: int, first: int) -> tuple[int, bool]:
+        text, opening = self.marked.clean, self.turns.opening
+        if opening and text.count(opening, before, first) == 1:
+            return text.index(opening, before, first) + len(opening), True
+        asked = replace(self.conversation, messages=self.conversation.messages[:message])
+        prompt, (mark, place) = self._from_anchor(self.write(asked, True))
+        base = self.marked.spans[mark][1] if mark >= 0 else 0
+        if not self.turns.silent and text.startswith(prompt.clean[place:], base, first):
+            return base + len(prompt.clean) - place, True
+        # The prompt differs from the conversation in this place, or there is none: begin where a plain answer would.
+        plain = replace(asked, messages=(*asked.messages, _REPLY))
+        reply = self.write(plain, False)
+        at = reply.spans.get(len(slots_of(plain, divided=self.way.divided)) - 1)
+        place = reply.spans[mark][1] if mark in reply.spans else 0 if mark < 0 else None
+        if at is not None and place is not None:
+            for before_reply in dict.fromkeys((reply.clean[place : at[0]], reply.clean[place : at[0]].rstrip())):
+                if text.startswith(before_reply, base, first):
+                    return base + len(before_reply), False
+        raise Unproven(f"where message {message} (assistant) begins can't be told from how the template asks for it")
+
+    def _from_anchor(self, prompt: marks.Marked) -> tuple[marks.Marked, tuple[int, int]]:
+        """(the prompt, (the last slot in it that the conversation has too, or -1, where that ends in the prompt))."""
+        ends = [(end, i) for i, (_, end) in prompt.spans.items() if i in self.marked.spans]
+        place, mark = max(ends, default=(0, -1))
+        return prompt, (mark, place)
+
+    def _end(self, message: int, last: int, after: int) -> tuple[int, bool]:
+        calls = bool(self.conversation.messages[message].tool_calls)
+        for found in special_pattern(self.special).finditer(self.marked.clean, last, after):
+            token = self.special[found.group()]
+            if token in self.turns.end_ids:
+                return found.end(), True
+            if not calls and token not in self.turns.closing_ids:
+                break
+        if calls:
+            raise Unproven(f"no token ends message {message} (assistant), which calls a tool")
+        return last, False
+
+
+def special_pattern(special: dict[str, int]) -> re.Pattern[str]:
+    """Matches any special token, of two that begin alike the longer one."""
+    words = sorted((word for word in special if word), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, words)) or "(?!)")

@@ -1,0 +1,154 @@
+"""The parity certificate of an export: the same records through the model that was trained, the merged one, and the written folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from foveate.batching.collate import collate_padded
+from foveate.batching.lengths import require_fit
+from foveate.batching.loader import collated_by_user
+from foveate.config.recipe import Recipe
+from foveate.data.mixture import Mixture
+from foveate.encode.encoder import Encoder
+from foveate.errors import CheckpointError, DataError, FoveateError
+from foveate.model.families import family_of, positions_of
+from foveate.run.prepare import BoundCollate
+from foveate.train.manifest import record_file
+from foveate.train.parity import Difference
+from foveate.types import Batch, Conversation
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, ProcessorMixin
+
+    from foveate.batching.loader import UserCollate
+
+PARITY = "parity.json"
+FORMAT = 1
+_TRIES = 8  # records looked at for each one that is wanted: bad ones are passed over
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """What was measured, filled in step by step. Logits are computed in float32, those of the written folder in its own dtype."""
+
+    records: int = 0
+    positions: int = 0
+    largest_logit: float = 0.0
+    tuning_effect: float | None = None  # max |adapter - base|: what a merge that did nothing would be off by
+    merged: Difference | None = None  # against the adapters
+    written: Difference | None = None  # the reloaded folder, in its own dtype, against the model that was trained
+    written_merged: Difference | None = None  # the same against the merged model in memory
+    quantised: Difference | None = None  # the adapters on the plain base against those on the quantised base that they were trained on
+    tensors: int = 0  # of the written model, each equal to the one in memory, bit for bit
+    encoded_equal: int = 0  # records whose ids, labels and media are the same through the written processor, bit for bit
+    names: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Records:
+    """The records that the models are compared on."""
+
+    split: str
+    conversations: tuple[Conversation, ...]
+    recipe: Recipe
+    config: PretrainedConfig
+    collate: UserCollate | None
+
+    def batches(self, processor: ProcessorMixin) -> list[Batch]:
+        """A batch of one for each record, through the real encoder, images as the processor makes them: a plain model takes no bytes."""
+        if self.collate is not None:
+            bound = BoundCollate(self.collate, processor)
+            return [collated_by_user(bound, [conversation]) for conversation in self.conversations]
+        encoder = plain_encoder(processor, self.config, self.recipe)
+        family = family_of(self.config)
+        return [collate_padded([encoder(conversation)], family, pad_id=encoder.pad_id) for conversation in self.conversations]
+
+
+def plain_encoder(processor: ProcessorMixin, config: PretrainedConfig, recipe: Recipe) -> Encoder:
+    """The encoder of the recipe for a model as transformers loads it."""
+    return Encoder(processor, positions=positions_of(config), rules=recipe.media, options=recipe.model.template_options)
+
+
+def pick_records(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, most: int) -> tuple[Conversation, ...]:
+    """Up to `most` usable records, spread evenly; the first ones of a stream. Raises FoveateError when there is none."""
+    count, chosen = len(mixture), []
+    tries = min(count, most * _TRIES)
+    order = range(tries) if mixture.window is not None else _spread(count, most, tries)
+    for slot in order:
+        try:
+            conversation = mixture.conversation(slot)
+            if encoder is not None:
+                require_fit(conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens)
+                encoder(conversation)
+        except DataError:
+            continue
+        chosen.append(conversation)
+        if len(chosen) == most:
+            break
+    if not chosen:
+        raise FoveateError(f"none of {tries} records can be used to compare the models", where="data", fix="see `foveate check`")
+    return tuple(chosen)
+
+
+def _spread(count: int, most: int, tries: int) -> list[int]:
+    """Evenly spaced slots first, then others in between for the bad ones."""
+    first = [slot * count // min(most, count) for slot in range(min(most, count))]
+    rest = [slot * count // tries for slot in range(tries)]
+    return list(dict.fromkeys([*first, *rest]))
+
+
+def check_encoding(records: Records, before: Sequence[Batch], written: ProcessorMixin) -> int:
+    """Records that the written processor encodes as the one trained with did: all, or CheckpointError naming what differs."""
+    after = records.batches(written)
+    for conversation, old, new in zip(records.conversations, before, after, strict=True):
+        old_tensors, new_tensors = {**old.inputs, "labels": old.labels}, {**new.inputs, "labels": new.labels}
+        if differing := [name for name in sorted(old_tensors.keys() | new_tensors.keys()) if not _same(old_tensors, new_tensors, name)]:
+            raise CheckpointError(
+                f"the written processor makes other {', '.join(differing)}",
+                where=str(conversation.origin),
+                fix="some setting is lost when this processor is saved; report it, with the name of the model",
+            )
+    return len(after)
+
+
+def _same(old: dict[str, Tensor], new: dict[str, Tensor], name: str) -> bool:
+    if name not in old or name not in new:
+        return False
+    first, second = old[name], new[name]
+    return first.dtype == second.dtype and first.shape == second.shape and torch.equal(first, second)
+
+
+def require_within(found: Difference, what: str, *, where: Path, fix: str) -> Difference:
+    """The difference, or CheckpointError where it is more than the tolerance."""
+    if found.within:
+        return found
+    figures = f"logits differ by up to {found.largest:.3g}, more than {found.tolerance:.3g}; the likeliest token agrees at"
+    raise CheckpointError(f"{what}: {figures} {100 * found.agreement:.1f}% of the positions", where=str(where), fix=fix)
+
+
+def require_same_weights(before: dict[str, str], after: dict[str, str], *, where: Path) -> int:
+    """The number of tensors, all with the same digests; CheckpointError naming those that are not."""
+    wrong = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    if wrong:
+        lost = "is missing" if wrong[0] not in after else "is new" if wrong[0] not in before else "has other values"
+        fix = "this class does not load back what it saves; export with --no-merge, or try another transformers version"
+        raise CheckpointError(f"{len(wrong)} tensors are not what was written, e.g. {wrong[0]} {lost}", where=str(where), fix=fix)
+    return len(before)
+
+
+def write_certificate(folder: Path, figures: Figures, about: dict[str, Any]) -> Path:
+    """Writes parity.json: what was exported, the figures, and the hash of every other file of the folder."""
+    files = [
+        {"name": path.relative_to(folder).as_posix(), **asdict(record_file(path))} for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
+    content = {"format": FORMAT, **about, "parity": asdict(figures), "files": files}
+    path = folder / PARITY
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path
