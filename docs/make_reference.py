@@ -22,6 +22,7 @@ from foveate.cli.main import COMMANDS
 from foveate.config.base import Section
 from foveate.config.data import SourceSection
 from foveate.config.fields import field_path_kind, members
+from foveate.config.model import QuantizeSection
 from foveate.config.optim import PartOptimSection
 from foveate.config.recipe import Recipe
 
@@ -35,6 +36,10 @@ _PLACES = {
         "data.train.0",
         "One source of records, the first of `data.train`. It is named by `path`, `hub` or `use`; `use` may also stand beside one of the "
         "other two, for records of that set's schema kept elsewhere. See [data.md](data.md).",
+    ),
+    QuantizeSection: (
+        "model.quantize",
+        "Frozen linear layers in 4 or 8 bits, under adapters that are trained in full precision. See [howto.md](howto.md).",
     ),
     PartOptimSection: ("optim.per_part.<part>", "Settings of one part that differ from the rest."),
 }

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/.foveate-setup
-extras=audio,video,hub,heic,zstd,tensorboard,demo,dev
+extras=audio,video,hub,heic,zstd,quant,tensorboard,demo,dev
 
 say() { printf '==> %s\n' "$*" >&2; }
 

@@ -81,13 +81,37 @@ def answer_place(processor: Any, chat: list[dict[str, Any]], answer: str, media:
     return next(places)
 
 
+def decoder_loss(model: nn.Module, processor: Any, chat: list[dict[str, Any]], answer: str, media: dict[str, Any]) -> Tensor:
+    """Losses by token where the question is the encoder's, without a template if the processor can do without, and the answer the decoder's."""
+    tokenizer = processor.tokenizer
+    question = "".join(part.get("text", "") for part in chat[0]["content"])
+    try:
+        inputs = dict(processor(text=[question], return_tensors="pt", **media))
+    except ValueError:  # unlike Florence-2's, it wants the image's place in the text
+        inputs = encode(processor, chat, media, generation=True)
+    begins_otherwise = model.config.get_text_config(decoder=True).to_dict().get("decoder_start_token_id") is not None
+    written = f"{tokenizer.bos_token if begins_otherwise else ''}{answer}{tokenizer.eos_token}"
+    labels = tokenizer(written, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    return functional.cross_entropy(model(**inputs, labels=labels).logits[0].float(), labels[0], reduction="none")
+
+
 def loss_and_gradients(
-    model: nn.Module, processor: Any, talks: list[tuple[list[dict[str, Any]], str, dict[str, Any], str | None]], ends: frozenset[int]
+    model: nn.Module,
+    processor: Any,
+    talks: list[tuple[list[dict[str, Any]], str, dict[str, Any], str | None]],
+    ends: frozenset[int],
+    options: dict[str, bool],
 ) -> tuple[float, dict[str, Tensor]]:
-    """(token-mean loss, gradients by parameter), one forward a talk: (chat, answer, media, the placeholder of a text-only template)."""
+    """(token-mean loss, gradients by parameter), one forward a talk: (chat, answer, media, the placeholder of a text-only template).
+
+    `options` are further arguments of the model's forward.
+    """
     model.zero_grad(set_to_none=True)
     losses = []
     for chat, answer, media, token in talks:
+        if model.config.is_encoder_decoder:
+            losses.append(decoder_loss(model, processor, chat, answer, media))
+            continue
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
         asked, whole = (chat, [*chat, turn]) if token is None else (strings(chat, token), strings([*chat, turn], token))
         inputs = encode(processor, whole, media)
@@ -95,8 +119,10 @@ def loss_and_gradients(
         first = answer_place(processor, asked, answer, media, ids)
         last = next(t for t in range(first, len(ids)) if ids[t] in ends)
         inputs.pop("labels", None)
-        inputs = {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}  # Llama 4's are bfloat16
-        logits = model(**inputs).logits[0].float()
+        # Llama 4's are bfloat16; some counts are lists.
+        floats = {name: value.float() for name, value in inputs.items() if isinstance(value, Tensor) and value.is_floating_point()}
+        inputs |= floats
+        logits = model(**inputs, **options).logits[0].float()
         losses.append(functional.cross_entropy(logits[first - 1 : last], torch.tensor(ids[first : last + 1]), reduction="none"))
     loss = torch.cat(losses).mean()
     loss.backward()

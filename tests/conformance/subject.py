@@ -46,22 +46,22 @@ def picture(seed: int, size: tuple[int, int]) -> bytes:
     return out.getvalue()
 
 
-def medium_file(kind: MediaKind, number: int) -> bytes | list[bytes]:
+def medium_file(kind: MediaKind, number: int, rate_hz: int = RATE_HZ) -> bytes | list[bytes]:
     """The number-th image or sound as a file, or a clip's frames as files; neighbours differ in size."""
     size = _SIZES[number % len(_SIZES)]
     if kind == "image":
         return picture(number, size)
     if kind == "video":
         return [picture(100 * number + i, size) for i in range(4)]
-    samples = np.random.default_rng(number).normal(0, 0.1, int(RATE_HZ * _SECONDS[number % len(_SECONDS)]))
+    samples = np.random.default_rng(number).normal(0, 0.1, int(rate_hz * _SECONDS[number % len(_SECONDS)]))
     out = io.BytesIO()
-    soundfile.write(out, samples.astype("float32"), RATE_HZ, format="WAV")
+    soundfile.write(out, samples.astype("float32"), rate_hz, format="WAV")
     return out.getvalue()
 
 
-def medium(kind: MediaKind, number: int) -> Media:
+def medium(kind: MediaKind, number: int, rate_hz: int = RATE_HZ) -> Media:
     """The same as a part of a conversation."""
-    found = medium_file(kind, number)
+    found = medium_file(kind, number, rate_hz)
     if kind == "video":
         return Video(frames=tuple(Image(data=frame) for frame in found), frames_fps=2.0, num_frames=4)
     return Image(data=found) if kind == "image" else Audio(data=found)
@@ -95,6 +95,13 @@ class Subject:
         """The encoder that training would use, images as the processor makes them."""
         return Encoder(self.processor, positions=positions_of(self.model.config))
 
+    @property
+    def rate_hz(self) -> int:
+        """The rate of the sounds: the processor's own, so that none is resampled."""
+        parts = vars(self.processor)
+        features = parts.get("feature_extractor") or parts.get("audio_processor")
+        return RATE_HZ if features is None else int(features.sampling_rate)
+
     @cached_property
     def kinds(self) -> tuple[MediaKind, ...]:
         """The kinds of media that processor and template take."""
@@ -103,7 +110,7 @@ class Subject:
     def about(self, kind: MediaKind) -> list[Conversation]:
         """Three conversations about one medium each, of different sizes."""
         return [
-            talk(("user", (medium(kind, i), Text(text=question))), ("assistant", say(answer)))
+            talk(("user", (medium(kind, i, self.rate_hz), Text(text=question))), ("assistant", say(answer)))
             for i, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True))
         ]
 
@@ -113,10 +120,10 @@ class Subject:
         kind = self.kinds[0]
         return {
             "two media": talk(
-                ("user", (medium(kind, 0), medium(kind, 1), Text(text="compare them"))), ("assistant", say("the same, but for the size"))
+                ("user", (medium(kind, 0, self.rate_hz), medium(kind, 1, self.rate_hz), Text(text="compare them"))), ("assistant", say("the same, but for the size"))
             ),
             "several turns": talk(
-                ("user", (medium(kind, 2), Text(text="how many objects?"))),
+                ("user", (medium(kind, 2, self.rate_hz), Text(text="how many objects?"))),
                 ("assistant", say("two")),
                 ("user", say("say two or three")),
                 ("assistant", say("three")),

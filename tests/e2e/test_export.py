@@ -24,7 +24,7 @@ from tests.unit.train.test_export import published
 
 FAMILIES = ("smolvlm", "qwen2_5_vl", "gemma3", "llava_onevision", "qwen2_audio")
 TUNING = {
-    "lora": {"rank": 4, "also_full": ["projector"], "rslora": True},
+    "lora": {"rank": 4, "rslora": True, "also_full": ["projector"]},
     "dora": {"rank": 4, "dora": True, "parts": ["language", "vision"]},
     "full": {"type": "full", "parts": ["language", "projector", "vision"]},
 }
@@ -48,6 +48,8 @@ def a_run(work, foveate, name: str = "smolvlm", *, tuning: str = "lora", train=N
     )
     written = json.loads(recipe.read_text())
     written["tuning"] = {"type": "lora", "parts": ["language"], **TUNING[tuning]}
+    if name == "llava_onevision":  # its `image_newline` is no module, so its projector can't be trained in full beside adapters
+        written["tuning"].pop("also_full", None)
     recipe.write_text(json.dumps(written))
     result = foveate("train", recipe)
     assert result.code == 0, result.text
@@ -62,6 +64,18 @@ def measured(foveate, recipe: Path, model: Path) -> float:
     result = foveate("eval", recipe, "--model", model, "--json")
     assert result.code == 0, result.text
     return json.loads(result.out)["metrics"]["loss"]
+
+
+def run_card(out: Path) -> None:
+    """Run the Python on the card, in a folder that has the files which it names."""
+    picture("red").save(out / "photo.jpg")
+    soundfile.write(out / "sound.wav", torch.randn(16000).numpy() * 0.1, 16000)
+    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    prelude = "from foveate.model.load import prepare_transformers; prepare_transformers()\n"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", prelude + code], cwd=out, env=env, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout  # what a tiny random model answers may be nothing but special tokens, which are left out
 
 
 @pytest.mark.parametrize("tuning", TUNING)
@@ -136,15 +150,7 @@ def test_the_folder_trains_on(work, foveate):
 def test_the_code_on_the_card_runs(work, foveate, name, options):
     a_run(work, foveate, name)
     assert foveate("export", "run", *options).code == 0
-    out = work / "run" / "export"
-    picture("red").save(out / "photo.jpg")
-    soundfile.write(out / "sound.wav", torch.randn(16000).numpy() * 0.1, 16000)
-    (code,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
-    prelude = "from foveate.model.load import prepare_transformers; prepare_transformers()\n"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    done = subprocess.run([sys.executable, "-c", prelude + code], cwd=out, env=env, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    run_card(work / "run" / "export")
 
 
 def test_the_card(work, foveate):
@@ -157,10 +163,10 @@ def test_the_card(work, foveate):
     assert card.data.pipeline_tag == "image-text-to-text"
     assert "base_model" not in card.data.to_dict()  # a folder of this machine
     text = card.text
-    assert "base after LoRA (rank-stabilised) of rank 4 on language, and projector in full, 2 steps, merged" in text
+    assert "base after LoRA (rank-stabilised) of rank 4 on language, and projector in full, 2 steps, merged into its weights" in text
     assert "6 training records were read: 6 used, 0 quarantined." in text
     assert re.search(r"\| Loss \| [\d.]+ \| [\d.]+ \| 6 \|", text)
-    assert "train and eval overlap" in text[: text.index("no such") if "no such" in text else None].casefold() or "overlap" in text
+    assert "\n- Train and eval overlap" in text
     (written,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert written == (work / "run" / "recipe.yaml").read_text()
     assert "rslora: true" in written and str(recipe.parent) in written
@@ -218,3 +224,9 @@ def test_added_tokens_and_a_quantised_base(work, foveate):
     assert len(tokenizer.encode("<loc>", add_special_tokens=False)) == 1
     assert "trained over 8-bit weights" in (out / "README.md").read_text()
     assert recipe.is_file()
+
+
+def test_adapters_with_added_tokens(work, foveate):
+    a_run(work, foveate, "qwen2_5_vl", model={"add_tokens": ["<loc>"]}, tuning="dora")
+    assert foveate("export", "run", "--no-merge").code == 0
+    run_card(work / "run" / "export")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import resource
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,24 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from foveate.cli.main import main
 from foveate.train import manifest
 from tests import families
-from tests.e2e.conftest import start, write_recipe, write_set
+from tests.e2e.conftest import write_recipe, write_set
 from tests.e2e.test_export import certificate
-
-FULL_DISK = """
-import resource, sys
-from foveate.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A folder with `base`, data, and a finished `run` of four steps: checkpoints of each, the best not the last. Not to be changed."""
-    from foveate.cli.main import main
-
     work = tmp_path_factory.mktemp("finished")
     write_set(work, 8)
     recipe = write_recipe(
@@ -104,6 +97,7 @@ def test_an_interrupted_run(copied, foveate):
         (["run", "--checkpoint", "7"], "it has: 1, 2, 3, 4"),
         (["run", "--checkpoint", "newest"], "neither best nor last"),
         (["run", "--no-merge", "--dtype", "bfloat16"], "adapters are written as they were trained"),
+        (["run", "--no-merge", "--max-shard-size", "1GB"], "PEFT writes adapters as one file"),
         (["run", "--max-shard-size", "big"], "'big' is no size"),
         (["run", "tuning.rank=8"], "can't change how the run was trained"),
         (["run", "--out", "recipe.yaml"], "is a file"),
@@ -195,19 +189,38 @@ def test_full_fine_tuning_has_nothing_to_merge_and_needs_no_base(work, foveate):
     assert result.code == 2 and "model.id=PLACE" in result.err
 
 
-def test_a_full_disk_leaves_nothing(copied):
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, "-c", FULL_DISK, "export", "run"]
-    result = subprocess.run(command, env=env, text=True, capture_output=True, timeout=120)
-    assert result.returncode == 2 and "File too large" in result.stderr and "Traceback" not in result.stderr, result.stderr
+def forked(args: list[str], said: Path, *, file_bytes: int | None = None) -> multiprocessing.Process:
+    """The command in a child of this process, which has imported everything already; what it says goes to a file."""
+
+    def child() -> None:
+        with said.open("w") as file:
+            os.dup2(file.fileno(), 2)
+            sys.stderr = file
+            if file_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+            code = main(args)
+        os._exit(code)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return process
+
+
+def test_a_full_disk_leaves_nothing(copied, tmp_path):
+    """A limit on the size of files fails at the same write as a full disk, with another number."""
+    process = forked(["export", "run"], tmp_path / "said", file_bytes=200_000)
+    process.join(120)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 2 and "File too large" in said and "Traceback" not in said, said
     assert left(copied / "run") == []
 
 
-def test_ctrl_c_leaves_nothing(copied):
-    process = start("export", "run", cwd=copied)
-    while process.poll() is None and not (copied / "run" / ".export.partial").is_dir():
+def test_ctrl_c_leaves_nothing(copied, tmp_path):
+    process = forked(["export", "run"], tmp_path / "said")
+    while process.is_alive() and not any((copied / "run" / ".export.partial").glob("*.safetensors")):
         pass
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 130 and "interrupted" in said and "Traceback" not in said, said
     assert left(copied / "run") == []

@@ -55,7 +55,8 @@ def plain_peft(work, base, way):
         )
         options = {"quantization_config": config}
     elif way == "8bit":
-        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["model.connector", "lm_head", r"model\.vision_model\..*\.fc1"])
+        left = ["model.connector", "lm_head", r"model\.vision_model\..*\.fc1"]
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left)
         options = {"quantization_config": config}
     elif way == "torchao":
         from torchao.quantization import Int8WeightOnlyConfig

@@ -81,5 +81,5 @@ def save_model(folder: Path) -> Path:
 def wake(model: nn.Module) -> None:
     """Weights large enough to learn from in a few hundred steps: the families start theirs for long training of large models."""
     for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and "embed" not in name:
-            nn.init.xavier_uniform_(parameter)
+        if parameter.ndim > 1 and "embed_tokens" not in name and "embed_positions" not in name:
+            nn.init.xavier_uniform_(parameter.flatten(1))

@@ -22,8 +22,8 @@ def test_digits_in_new_voices(work, foveate):
         data={"train": [{"path": "train.jsonl"}], "eval": [{"path": "heldout.jsonl"}], "workers": 0},
         batch={"size": 16, "max_tokens": 2048},
         optim={"lr": 2e-3, "warmup": 0.05, "weight_decay": 0.1},
-        train={"steps": 260, "output": "run"},
-        evaluate={"metrics": ["loss", "exact_match"], "max_new_tokens": 4, "batch_size": 60},
+        train={"steps": 160, "output": "run"},
+        evaluate={"metrics": ["loss", "exact_match"], "max_new_tokens": 8, "batch_size": 60},
     )
     result = foveate("train", recipe)
     assert result.code == 0, result.text

@@ -7,7 +7,7 @@ from tests.learn import clips
 
 
 def test_the_way_that_a_shape_moves(work, foveate):
-    clips.write_clips(work, "train", 400, seed=0)
+    clips.write_clips(work, "train", 600, seed=0)
     clips.write_clips(work, "heldout", 100, seed=1)
     recipe = write_recipe(
         work,
@@ -16,8 +16,8 @@ def test_the_way_that_a_shape_moves(work, foveate):
         data={"train": [{"path": "train.jsonl"}], "eval": [{"path": "heldout.jsonl"}], "workers": 0},
         batch={"size": 16, "max_tokens": 2048},
         optim={"lr": 1e-3, "warmup": 0.1},
-        train={"steps": 250, "output": "run"},
-        evaluate={"metrics": ["loss", "exact_match"], "max_new_tokens": 4, "batch_size": 50},
+        train={"steps": 180, "output": "run"},
+        evaluate={"metrics": ["loss", "exact_match"], "max_new_tokens": 8, "batch_size": 50},
     )
     result = foveate("train", recipe)
     assert result.code == 0, result.text

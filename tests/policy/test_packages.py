@@ -21,7 +21,7 @@ DISTRIBUTIONS = {
     "pydantic_core": "pydantic",
 }
 # Never imported by Foveate, but needed by transformers for models that Foveate supports.
-NEEDED_BY_OTHERS = {"num2words", "pytest-xdist", "matplotlib"}  # matplotlib: demo/draw_shapes.py opens the fonts that it carries
+NEEDED_BY_OTHERS = {"num2words", "bitsandbytes", "pytest-xdist", "matplotlib"}  # matplotlib: demo/draw_shapes.py opens the fonts that it carries
 NOT_SET_UP = ("wandb", "mlflow")  # extras that scripts/setup.sh leaves out
 RUN_AS_COMMANDS = {"ruff", "import-linter", "pytest"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

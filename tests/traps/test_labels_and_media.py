@@ -85,12 +85,14 @@ def test_media_tokens_cut_by_truncation(work, foveate):
     picture("red", (28, 28)).save(work / "small.png")
     question = "what color is the object?"
     write_jsonl(work / "train.jsonl", [{"image": f"{n}.png", "question": question, "answer": "red"} for n in ("small", "large", "small")])
-    limits = {"data": {"train": [{"path": "train.jsonl"}], "workers": 0, "max_bad": 1}, "batch": {"size": 3, "max_tokens": 40}}
-    recipe = write_recipe(work, base, model={"id": str(base), "max_pixels": 112 * 112}, train={"steps": 1, "output": "run"}, **limits)
+    whole = Conversation(messages=(user(Image(path=work / "large.png"), question), assistant("red")))
+    longest = Encoder(families.processor("qwen2_5_vl")).length(whole).tokens
+    limits = {"data": {"train": [{"path": "train.jsonl"}], "workers": 0, "max_bad": 1}, "batch": {"size": 3, "max_tokens": longest - 1}}
+    recipe = write_recipe(work, base, train={"steps": 1, "output": "run"}, **limits)
     result = foveate("train", recipe)
     assert result.code == 0, result.text
     (line,) = [json.loads(line) for line in (work / "run/quarantine.jsonl").read_text().splitlines()]
-    assert (line["reason"], line["row"]) == ("too_long", 1)
+    assert (line["reason"], line["origin"]["row"]) == ("too_long", 1)
     facts = json.loads((work / "run/run.json").read_text())
     assert (facts["read"], facts["used"], facts["quarantined"]) == (3, 2, 1)
 

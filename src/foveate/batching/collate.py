@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from foveate.batching.decoder import split
 from foveate.batching.frames import as_images
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
@@ -35,7 +37,12 @@ def collate_packed(examples: Sequence[Example], family: Family, *, dummy: Exampl
 
 
 def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, dummy: Example | None = None) -> Batch:
-    """Rows [B, T] padded on the right to the longest example, with an attention mask."""
+    """Rows [B, T] padded on the right to the longest example, with an attention mask.
+
+    Encoder-decoder models: those rows are what is asked, and the answers are rows of their own, which the labels belong to.
+    """
+    if family.decoder_start is not None:
+        return _collate_split(examples, family, pad_id=pad_id, dummy=dummy)
     rows = _rows(examples, dummy, family)
     longest = max(len(row.input_ids) for row in rows)
     inputs = {
@@ -54,6 +61,19 @@ def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, 
         num_tokens=sum(len(row.input_ids) for row in examples),
         origins=tuple(row.origin for row in examples),
         weights=torch.stack([_pad(_weights(row), longest, 0) for row in rows]) if _are_weighted(rows) else None,
+    )
+
+
+def _collate_split(examples: Sequence[Example], family: Family, *, pad_id: int, dummy: Example | None) -> Batch:
+    plain = replace(family, decoder_start=None)
+    halves = [split(row, family.decoder_start) for row in [*examples, *([dummy] if dummy else [])]]
+    read = collate_padded([read for read, _ in halves], plain, pad_id=pad_id)
+    written = collate_padded([written for _, written in halves], Family(), pad_id=pad_id)
+    return replace(
+        written,
+        inputs=read.inputs | {"decoder_input_ids": written.inputs["input_ids"]},
+        num_tokens=sum(len(row.input_ids) for row in examples),
+        origins=tuple(row.origin for row in examples),
     )
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from foveate.batching.collate import collate_packed, collate_padded
+from foveate.batching.decoder import split
 from foveate.batching.lengths import require_fit
 from foveate.batching.pack import deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
@@ -106,7 +108,7 @@ class StepSource(Dataset):
             holes |= bad
             samples, media = samples + len(used), media + sum(len(conversation.media) for conversation in used)
             batches.append(batch)
-        positions = sum(batch.labels.numel() for batch in batches)
+        positions = sum(batch.inputs[name].numel() for batch in batches for name in ("input_ids", "decoder_input_ids") if name in batch.inputs)
         return StepData(step=k, batches=tuple(batches), bad=tuple(holes.items()), samples=samples, media=media, positions=positions)
 
     def _dealt(self, lengths: dict[int, Length]) -> list[list[list[int]]]:
@@ -134,7 +136,10 @@ class StepSource(Dataset):
         examples, used, bad = [], [], {}
         for place, conversation in conversations.items():
             try:
-                examples.append(self.encoder(conversation))
+                example = self.encoder(conversation)
+                if self.family.decoder_start is not None:
+                    split(example, self.family.decoder_start)  # refuses what has several answers
+                examples.append(example)
                 used.append(conversation)
             except DataError as error:
                 bad[place] = self._quarantined(slots[place], error)
@@ -212,7 +217,7 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context=context,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_leave_signals,
     )
     step = first
     try:
@@ -233,9 +238,20 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
         ) from error
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process alone decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal, and what a scheduler or launcher sends every process of the job. The training
+    # process alone decides when to stop, and still needs the data of the step under way: only its own SIGTERM ends a worker.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_trainer, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_trainer(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)
 
 
 def worker_count(setting: int | str, world: int) -> int:

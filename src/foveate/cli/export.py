@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True,
     help="Of the written weights; auto keeps that of the base weights in the run.",
 )  # fmt: skip
-@click.option("--max-shard-size", default="5GB", show_default=True, help="Begin a new weights file when one has this many bytes.")
+@click.option("--max-shard-size", help="Begin a new weights file when one has this many bytes [default: 5GB].")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=8, show_default=True,
     help="Records that the models are compared on: held-out ones, or training records where there are none.",
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an output of this command.")
 @allow_code_option
 def command(
-    run: Path, overrides: tuple[str, ...], out: Path | None, checkpoint: str | None, merge: bool | None, dtype: str, max_shard_size: str,
+    run: Path, overrides: tuple[str, ...], out: Path | None, checkpoint: str | None, merge: bool | None, dtype: str,
+    max_shard_size: str | None,
     samples: int, overwrite: bool, allow_code: bool,
 ) -> int:  # fmt: skip
     """Write the model of RUN, a run's folder, as a Hugging Face folder: weights, processor, model card, parity certificate.
@@ -43,9 +44,17 @@ def command(
     from foveate.run.export import Asked, export_run
 
     asked = Asked(
-        run_dir=run, out=(out or run / "export").absolute(), checkpoint=checkpoint, merge=merge, dtype=dtype,
-        max_shard_bytes=_bytes(max_shard_size), samples=samples, overwrite=overwrite, allow_code=allow_code, overrides=overrides,
-    )  # fmt: skip
+        run_dir=run,
+        out=(out or run / "export").absolute(),
+        checkpoint=checkpoint,
+        merge=merge,
+        dtype=dtype,
+        max_shard_bytes=None if max_shard_size is None else _bytes(max_shard_size),
+        samples=samples,
+        overwrite=overwrite,
+        allow_code=allow_code,
+        overrides=overrides,
+    )
     figures = export_run(asked, lambda line: click.echo(line, err=True))
     _print(figures, asked.out)
     return 0

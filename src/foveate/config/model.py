@@ -36,7 +36,8 @@ class ModelSection(Section):
         None, description="Holds frozen linear layers in 4 or 8 bits, for tuning.type lora: `{}` for 4 bits, `{bits: 8}`."
     )
     add_tokens: list[str] = Field(
-        default_factory=list, description="Tokens that the tokenizer gets, e.g. `['<loc>']`; their embeddings start at the mean and are trained."
+        default_factory=list,
+        description="Tokens that the tokenizer gets, e.g. `['<loc>']`; their embeddings start near the mean and are trained.",
     )
     add_special_tokens: list[str] = Field(
         default_factory=list, description="The same for special tokens, which are left out of decoded answers."

@@ -33,7 +33,7 @@ class TuningSection(Section):
     )
     modules_to_save: list[str] = Field(
         default_factory=list,
-        description="With lora: names or wildcards of modules, in any part, that are trained in full beside the adapters, e.g. `['*norm']`.",
+        description="With lora: names or wildcards of modules of any part that are trained in full beside the adapters, e.g. `['*norm']`.",
     )
     rank: int = Field(16, gt=0, description="LoRA rank r.")
     alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank, with `rslora` by alpha / √rank.")

@@ -258,7 +258,8 @@ _FOLLOWS = {
 def _check_message(number: int, message: Message) -> None:
     has_media = any(not isinstance(part, Text) for part in message.parts)
     try:
-        "".join([message.text, message.reasoning, *(call.name + call.arguments for call in message.tool_calls)]).encode()
+        calls = [call.name + json.dumps(json.loads(call.arguments), ensure_ascii=False) for call in message.tool_calls]
+        "".join([message.text, message.reasoning, *calls]).encode()
     except UnicodeEncodeError as error:  # JSON can spell it (\\ud83d alone), and no tokenizer takes it
         raise DataError(
             f"message {number} has half a character (a lone surrogate) at {error.start}", reason="bad_text", fix="mend the text"

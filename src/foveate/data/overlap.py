@@ -63,6 +63,8 @@ def content_key(conversation: Conversation, media: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
     for message in conversation.messages:
         digest.update(f"\0{message.role}\0".encode())
+        for text in (message.reasoning, *(f"{call.name}{call.arguments}" for call in message.tool_calls)):
+            digest.update(f"\2{text}".encode() if text else b"")
         for part in message.parts:
             digest.update(part.text.encode() if isinstance(part, Text) else b"\1")
             if isinstance(part, Video):  # other frames of a clip are another record

@@ -35,6 +35,9 @@ class Ddp:
         """See Strategy. Rank 0's weights are sent to all. The optimizer is built on the inner model, whose names are the model's own."""
         model = model.to(self._ranks.device)
         self._trained = gradients.trained(model)
+        # Quantised weights may be tensors of a kind that can't be sent; they are frozen, and read from the same files everywhere.
+        packed = [name for name, parameter in model.named_parameters() if type(parameter.data) is not Tensor]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, packed)
         device_ids = [self._ranks.device.index] if self._ranks.device.type == "cuda" else None
         with warnings.catch_warnings():
             # Its new name, forward_sync_buffers, is unknown to torch 2.11; delete this when the oldest torch supported is 2.13.

@@ -62,7 +62,8 @@ def blocks_of(model: nn.Module, classes: Collection[str] | None = None) -> list[
     """The modules to shard one by one, in the order of the model.
 
     Without `classes` these are the members of the outermost `nn.ModuleList`s: in every transformers model the repeated blocks of a
-    tower or decoder. Unlike `_no_split_modules` that needs no family's list to be complete.
+    tower or decoder. Unlike `_no_split_modules` that needs no family's list to be complete. A member that is never called itself (the
+    levels of a VQ-VAE, which only hold lists) is no block: its weights would be gathered for nobody.
     """
     if classes is not None:
         return [module for module in model.modules() if type(module).__name__ in classes]
@@ -70,10 +71,10 @@ def blocks_of(model: nn.Module, classes: Collection[str] | None = None) -> list[
 
     def visit(module: nn.Module) -> None:
         for child in module.children():
-            if isinstance(child, nn.ModuleList):
-                found.extend(block for block in child if any(True for _ in block.parameters()))
-            else:
+            if not isinstance(module, nn.ModuleList) or type(child).forward is nn.Module.forward:
                 visit(child)
+            elif any(True for _ in child.parameters()):
+                found.append(child)
 
     visit(model)
     return found

@@ -38,7 +38,7 @@ class Slot:
     kind: Kind = "text"
     first: bool = True  # nothing stands before it in its message
     last: bool = True  # nothing follows it in its message
-    plain: bool = True  # its message has no reasoning and no calls, so the template writes it as it writes every answer
+    plain: bool = True  # it answers a user, without reasoning or calls: the template writes it as it writes every answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,9 @@ class _Builder:
 
     def chat(self, conversation: Conversation) -> Chat:
         tools = [self._tool(json.loads(tool)) for tool in conversation.tools]
-        return Chat(messages=[self._message(i, message) for i, message in enumerate(conversation.messages)], tools=tools or None)
+        roles = ["", *(message.role for message in conversation.messages)]
+        messages = [self._message(i, message, roles[i]) for i, message in enumerate(conversation.messages)]
+        return Chat(messages=messages, tools=tools or None)
 
     def _tool(self, tool: dict[str, Any]) -> dict[str, Any]:
         """A definition, its name put in anew."""
@@ -136,9 +138,10 @@ class _Builder:
             return [self._hidden(item) for item in value]
         return self.hide(value) if isinstance(value, str) else value
 
-    def _message(self, number: int, message: Message) -> dict[str, Any]:
+    def _message(self, number: int, message: Message, before: str) -> dict[str, Any]:
         made: dict[str, Any] = {"role": message.role}
-        plain = not message.reasoning.strip() and not message.tool_calls and not (self.divided and has_thought(message))
+        more = bool(message.reasoning.strip() or message.tool_calls) or (self.divided and has_thought(message))
+        plain = not more and before not in ("tool", "assistant")
         own = dict(message=number, trained=message.trained, role=message.role, plain=plain)
         if message.reasoning.strip():
             made |= dict.fromkeys(_REASONING_KEYS, self.put(Slot(text=message.reasoning, kind="reasoning", **own)))

@@ -148,6 +148,12 @@ class Encoder:
         arguments = facts.habits.arguments or "object"
         return to_chat(conversation, form=facts.form, placeholders=facts.placeholders, arguments=arguments).messages
 
+    def written(self, conversation: Conversation) -> str:
+        """What the model is to write in the last assistant turn, calls of tools included, as `decode` gives it."""
+        *history, last = conversation.messages
+        whole = self(replace(conversation, messages=(*(replace(message, train=False) for message in history), replace(last, train=True))))
+        return self.decode(whole.input_ids[whole.labels != IGNORED]).strip()
+
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Text of generated ids, special tokens left out."""
         return self._tap.tokenizer.decode(ids, skip_special_tokens=True)

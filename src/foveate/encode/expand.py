@@ -110,7 +110,14 @@ class Expansion:
                 )
         for kind, token in self._placeholders.items():
             wanted = sum(size.kind == kind for size in sizes)
-            if text.count(token) != wanted:
+            if not token and wanted > 1:
+                raise DataError(
+                    f"the processor puts the {kind} in its place by itself, and the record has {wanted}",
+                    reason="processor_refused",
+                    where=where,
+                    fix="one to a record",
+                )
+            if token and text.count(token) != wanted:
                 raise TemplateError(
                     f"the chat template writes {text.count(token)} places ({token}) for {wanted} {kind} inputs",
                     where=where,
@@ -195,6 +202,8 @@ class Expansion:
         return True
 
     def _is_plain(self) -> bool:
+        if not all(self._placeholders.values()):
+            return False
         self._memo.clear()
         self._sounds.clear()
         trials: list[list[Size]] = [[]]

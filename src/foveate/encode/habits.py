@@ -18,12 +18,14 @@ _WITHIN = Way(placement="within", divided=True, unmarked=frozenset({"key", "tool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
-    """`arguments`: how calls are given to the template, None where it writes none. `call_end`: the word that ends a turn with a call.
+    """`tools`: it writes definitions of tools. `arguments`: how calls are given to it, None where it writes none. `call_end`: the word
+    that ends a turn with a call.
 
     `call_closer`: the same word, where it is the next turn's first and so missing behind the last turn. `thoughts`: the kinds of
     reasoning that it writes on the last turn; `forgets`: those that it leaves out of earlier ones.
     """
 
+    tools: bool = False
     arguments: Arguments | None = None
     call_end: str = ""
     call_closer: str = ""
@@ -37,12 +39,23 @@ def find_habits(talk: Talk, special: dict[str, int]) -> Habits:
     arguments = next((form for form in ("object", "text") if _attempt(talk, [_user(0), _calls(1)], form) is not None), None)
     end, closer = _call_end(talk, arguments, special) if arguments is not None else ("", "")
     return Habits(
+        tools=_defines(talk),
         arguments=arguments,
         call_end=end,
         call_closer=closer,
         thoughts=frozenset(kind for kind, (last, _) in thoughts.items() if last),
         forgets=frozenset(kind for kind, (last, earlier) in thoughts.items() if last and not earlier),
     )
+
+
+def _defines(talk: Talk) -> bool:
+    """Whether a conversation with tools has their names in it."""
+    try:
+        marked, slots = talk.try_out([_user(0), Message(role="assistant", parts=(Text(text="word1"),))], tools=(TOOL,))
+        return all(i in marked.order for i, slot in enumerate(slots) if slot.kind == "tool")
+    except FoveateError:  # the name can't be marked where a template looks it up
+        found = _attempt(talk, [_user(0), Message(role="assistant", parts=(Text(text="word1"),))], "object")
+        return found is not None and "look" in found[0]
 
 
 def _user(number: int) -> Message:

@@ -57,6 +57,7 @@ class MediaInputs:
         self._open_image = media.open_pixels if arrays else media.open_image
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
+        self._window = _window(processor, self._features)
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
         has = {"image": "image_processor" in parts, "video": self._videos is not None, "audio": self._features is not None}
         self.kinds: frozenset[str] = frozenset(kind for kind, present in has.items() if present)
@@ -158,8 +159,7 @@ class MediaInputs:
                 )
 
     def _check_heard(self, samples: int, part: Audio) -> None:
-        # Whisper's feature extractor cuts what is longer than its window without a word.
-        most = vars(self._features).get("n_samples")
+        most = self._window
         if most is not None and samples > most:
             raise DataError(
                 f"the sound lasts {samples / self.rate_hz:.1f} s, the model hears {most / self.rate_hz:.0f} s",
@@ -193,6 +193,16 @@ class MediaInputs:
                 where=part.name,
                 fix="set `num_frames` on the record's video",
             ) from error
+
+
+def _window(processor: ProcessorMixin, features: Any) -> int | None:
+    """Samples beyond which Whisper's feature extractor cuts a sound without a word; None where it is told not to, and for others."""
+    from transformers import WhisperFeatureExtractor
+
+    settings = (vars(kind).get("audio_kwargs") for kind in type(processor).__mro__)
+    if any(isinstance(found, dict) and found.get("truncation") is False for found in settings):
+        return None
+    return features.n_samples if isinstance(features, WhisperFeatureExtractor) else None
 
 
 def _shape(picture: Pillow.Image | np.ndarray) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from foveate.encode.chat import FORMS, Form, to_chat
 from foveate.encode.habits import Habits, find_habits
 from foveate.encode.media import LARGER, SMALL, MediaInputs
 from foveate.encode.render import Renderer
+from foveate.encode.sandbox import FIXED_DATE
 from foveate.encode.talk import BLANK_PARTS, Talk
 from foveate.encode.tap import Tap
 from foveate.encode.turns import Turns, special_pattern
@@ -29,7 +30,7 @@ class Facts:
     """How a template writes conversations."""
 
     form: Form
-    placeholders: dict[str, str]  # media kind -> the token that the processor replaces by the medium's tokens
+    placeholders: dict[str, str]  # media kind -> the token that the processor replaces by the medium's tokens; "" where it needs none
     talks: dict[str, str]  # media kind -> a small conversation about one, as rendered
     turns: Turns
     habits: Habits
@@ -45,13 +46,18 @@ def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
     cut_prompt = turns.silent
     habits = find_habits(talk, tap.special)
     turns = _with_calls(turns, habits, tap)
+    if render.dated:
+        notes.append(
+            f"the chat template writes the date: here it is always {FIXED_DATE[2]}.{FIXED_DATE[1]}.{FIXED_DATE[0]}, so that a run can be "
+            "resumed on another day" + ("; set model.template_options.date_string for another" if "date_string" in render.variables else "")
+        )
     if habits.forgets:
         notes.append(
             "the chat template leaves reasoning out of all turns but the last ones: it is trained where the template writes it, and "
             "elsewhere the answer alone"
         )
-    if talk.form == "strings" and placeholders:
-        written = ", ".join(f"{kind} as {token}" for kind, token in placeholders.items())
+    if talk.form == "strings" and any(placeholders.values()):
+        written = ", ".join(f"{kind} as {token}" for kind, token in placeholders.items() if token)
         notes.append(f"the chat template takes only text: media are written where they stand in a message, {written}")
     if not cut_prompt and not _prompt_survives(tap, inputs, talk, placeholders):
         cut_prompt = True
@@ -109,7 +115,16 @@ def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[Talk, d
             break
     if best is None:
         raise failure
+    best[1].update({kind: "" for kind in KINDS if kind in inputs.kinds - set(best[1]) and _places_itself(tap, inputs, kind)})
     return best
+
+
+def _places_itself(tap: Tap, inputs: MediaInputs, kind: MediaKind) -> bool:
+    """Whether the processor adds a medium's tokens to a text that has no place for it (Florence-2)."""
+    try:
+        return tap.text_of("see", inputs.blank([SMALL[kind]])) != tap.text_of("see", {})
+    except REFUSALS:
+        return False
 
 
 def _placeholder(tap: Tap, render: Renderer, inputs: MediaInputs, form: Form, kind: MediaKind) -> str | None:
@@ -161,6 +176,10 @@ def _turns(tap: Tap, talk: Talk) -> tuple[Turns, list[str]]:
             "the chat template has no generation prompt (add_generation_prompt): Foveate asks with the training text cut before the "
             "answer; other tools will need the same"
         )
+        if whole.clean.startswith(bare.clean if bare is not None else "\0") and whole.clean[len(bare.clean) : begin].isspace():
+            # `[/INST] red`: the prompt ends with the user's turn, and the space before the answer is the model's to write.
+            opening = bare.clean[bare.spans[0][1] :]
+            gaps.add(whole.clean[len(bare.clean) : begin])
     elif not whole.clean[:begin].startswith(asked.clean):
         notes.append(
             f"the chat template's generation prompt ({asked.clean[asked.spans[0][1] :]!r}) differs from how it opens an answer in a "

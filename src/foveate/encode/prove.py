@@ -127,6 +127,12 @@ class Prover:
         return frozenset(found)
 
     def _check_calls(self, conversation: Conversation, where: str) -> None:
+        if conversation.tools and not self._facts.habits.tools:
+            raise TemplateError(
+                "the record defines tools, and the chat template does not write them",
+                where=where,
+                fix="use a template with tools (`model.chat_template`), or take `tools` out of the records",
+            )
         if self._facts.habits.arguments is None and any(message.tool_calls for message in conversation.messages):
             raise TemplateError(
                 "the record calls tools, and the chat template writes no calls",

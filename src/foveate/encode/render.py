@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Renderer:
         self.blocks = self.template is not None and has_blocks(self.template)  # whether it has `{% generation %}`
         if self.template is not None:
             self.variables = variables(self.template)
+            self.dated = re.search(r"\bstrftime_now\s*\(", self.template) is not None  # it writes the date, which the sandbox holds fixed
             self._check_options()
             values = {**processor.tokenizer.special_tokens_map, **self.options}
             self._sandbox = Sandbox(self.template, values, limits or Limits())

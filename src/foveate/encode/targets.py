@@ -29,7 +29,7 @@ _FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """What the rendering's proof found: see labels.py and turns.py. The n-th extent's place in the text is that of slot `len(slots) + n`."""
+    """What the rendering's proof found, see labels.py and turns.py. The n-th extent's place in the text is slot `len(slots) + n`'s."""
 
     slots: tuple[Slot, ...]
     dropped: frozenset[int]
@@ -185,8 +185,9 @@ class _Targets:
         """`start`, or where the turn's block begins if that is later."""
         if not self.proven.blocks:
             return start
-        spans = [self.heard.marked.spans[i] for i, slot in enumerate(self.proven.slots) if slot.message == message and i in self.heard.marked.spans]
-        blocks = {(a, b) for a, b in self.heard.marked.blocks for begin, end in spans if a <= begin and end <= b}
+        marked = self.heard.marked
+        spans = [marked.spans[i] for i, slot in enumerate(self.proven.slots) if slot.message == message and i in marked.spans]
+        blocks = {(a, b) for a, b in marked.blocks for begin, end in spans if a <= begin and end <= b}
         if len(blocks) != 1:
             raise TemplateError(
                 f"the chat template writes message {message} (assistant) in {len(blocks)} {{% generation %}} blocks",
@@ -200,7 +201,8 @@ class _Targets:
         heard, table = self.heard, self.table
         entry = table.first_after(start)
         if entry == len(table.tokens) or table.begins[entry] >= end:
-            raise DataError("the tokenizer has no token for the answer", reason="answer_not_encodable", where=self.where, fix="check its text")
+            problem = "the tokenizer has no token for the answer"
+            raise DataError(problem, reason="answer_not_encodable", where=self.where, fix="check its text")
         joined = heard.text[table.begins[entry] : start]
         if not asked and joined.strip():
             raise self._joined("the template's text before the answer", table.begins[entry], entry, slot, start)
@@ -231,15 +233,15 @@ class _Targets:
         return self.tap.ids_of(heard.text[table.begins[wall] : start]) == heard.ids[table.tokens[wall] : first]
 
     def _joined(self, what: str, begin: int, entry: int, slot: Slot, start: int) -> TemplateError | DataError:
-        text = self.heard.text[begin : self.table.ends[entry]]
-        problem = f"the tokenizer joins the end of {what} with the answer ({short(text)}): the model would be asked for what it never learnt"
+        joined = short(self.heard.text[begin : self.table.ends[entry]])
+        problem = f"the tokenizer joins the end of {what} with the answer ({joined}): the model would be asked for what it never learnt"
         if slot.text != slot.text.lstrip():
             return DataError(
                 problem, reason="answer_joins_prompt", where=self.where, fix="remove the white space at the answer's beginning"
             )
         prompt = self.heard.text[self.table.begins[self._wall(entry)] : start]
         ids = self.tap.ids_of(prompt)
-        if not slot.text[0].isalnum() and self.tap.ids_of(prompt + "word")[: len(ids)] == ids:  # so it is this answer's own beginning that joins
+        if not slot.text[0].isalnum() and self.tap.ids_of(prompt + "word")[: len(ids)] == ids:  # so it is this answer's own beginning
             return DataError(problem, reason="answer_joins_prompt", where=self.where, fix="change the answer's first characters")
         return TemplateError(
             problem,

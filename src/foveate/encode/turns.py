@@ -1,4 +1,4 @@
-"""Where the turns begin and end that are more than one piece of text: calls of tools, and answers with their reasoning.
+"""Where the turns begin and end that are no plain answers: calls of tools, answers to their results, answers with their reasoning.
 
 Of such a turn the template writes much itself, so its pieces' marks alone do not bound it. It begins where a generation prompt ends
 that is put in this very place: the prompt that the conversation up to there is asked with, or, where the template renders this
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from foveate.encode import marks
 from foveate.encode.chat import Slot, slots_of
 from foveate.encode.labels import Unproven, Way
+from foveate.errors import FoveateError
 from foveate.types import Conversation, Message, Text
 
 # Conversation, whether with a generation prompt -> its marked rendering.
@@ -63,7 +64,7 @@ class Bounds:
     write: Write
 
     def extents(self) -> dict[int, Extent]:
-        """Message -> extent, for every trained turn with calls or reasoning. Raises Unproven."""
+        """Message -> extent, for every trained turn that is no plain answer. Raises Unproven."""
         wanted = dict.fromkeys(slot.message for slot in self.slots if slot.trained and not slot.plain)
         return {message: self._extent(message) for message in wanted}
 
@@ -84,7 +85,7 @@ class Bounds:
             else:
                 raise Unproven(f"the template writes message {slot.message} inside message {message} (assistant)")
         if any(not isinstance(part, Text) for part in self.conversation.messages[message].parts):
-            raise Unproven(f"message {message} (assistant) holds media beside its calls or reasoning")
+            raise Unproven(f"message {message} (assistant) holds media, and is no plain answer to a user")
         begin, asked = self._begin(message, before, first)
         end, ended = self._end(message, last, after)
         return Extent(begin=begin, end=end, asked=asked, ended=ended)
@@ -96,18 +97,27 @@ class Bounds:
         asked = replace(self.conversation, messages=self.conversation.messages[:message])
         prompt, (mark, place) = self._from_anchor(self.write(asked, True))
         base = self.marked.spans[mark][1] if mark >= 0 else 0
-        if not self.turns.silent and text.startswith(prompt.clean[place:], base, first):
-            return base + len(prompt.clean) - place, True
+        begin = base + len(prompt.clean) - place
+        if text.startswith(prompt.clean[place:], base, first) and (not self.turns.silent or not text[begin:first].strip()):
+            return begin, True
         # The prompt differs from the conversation in this place, or there is none: begin where a plain answer would.
-        plain = replace(asked, messages=(*asked.messages, _REPLY))
-        reply = self.write(plain, False)
-        at = reply.spans.get(len(slots_of(plain, divided=self.way.divided)) - 1)
-        place = reply.spans[mark][1] if mark in reply.spans else 0 if mark < 0 else None
-        if at is not None and place is not None:
-            for before_reply in dict.fromkeys((reply.clean[place : at[0]], reply.clean[place : at[0]].rstrip())):
+        for behind in dict.fromkeys((self.conversation.messages[message + 1 :], ())):
+            lead = self._before_reply(asked, behind, mark)
+            for before_reply in dict.fromkeys((lead, lead.rstrip())) if lead is not None else ():
                 if text.startswith(before_reply, base, first):
                     return base + len(before_reply), False
         raise Unproven(f"where message {message} (assistant) begins can't be told from how the template asks for it")
+
+    def _before_reply(self, asked: Conversation, behind: tuple[Message, ...], mark: int) -> str | None:
+        """What stands between the slot `mark` and a plain answer in the turn's place, `behind` being what follows it."""
+        try:
+            reply = self.write(replace(asked, messages=(*asked.messages, _REPLY, *behind)), False)
+        except FoveateError:
+            return None
+        at = reply.spans.get(len(slots_of(asked, divided=self.way.divided)))
+        if at is None or (mark >= 0 and mark not in reply.spans):
+            return None
+        return reply.clean[reply.spans[mark][1] if mark >= 0 else 0 : at[0]]
 
     def _from_anchor(self, prompt: marks.Marked) -> tuple[marks.Marked, tuple[int, int]]:
         """(the prompt, (the last slot in it that the conversation has too, or -1, where that ends in the prompt))."""

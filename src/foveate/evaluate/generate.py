@@ -14,6 +14,7 @@ from torch.nn import functional
 from foveate.batching.collate import join_media, token_rows
 from foveate.batching.frames import as_images
 from foveate.model.families import Family, family_of
+from foveate.model.mend import with_lists
 from foveate.types import Conversation, Example
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def generate_answers(
             prompts = [encoder.prompt(conversations[i]) for i in chosen]
             batch = join_prompts(prompts, family_of(model.config), pad_id=config.pad_token_id)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            batch = with_lists(family_of(model.config).lists, batch)
             out = model.generate(**batch, generation_config=config, synced_gpus=synced)
-            for i, ids in zip(chosen, out[:, batch["input_ids"].shape[1] :], strict=True):
+            begin = batch["input_ids"].shape[1] if family_of(model.config).decoder_start is None else 1
+            for i, ids in zip(chosen, out[:, begin:], strict=True):
                 answers[i] = encoder.decode(_until_end(ids, config.eos_token_id)).strip()
     return answers
 
@@ -91,14 +94,16 @@ def join_prompts(prompts: Sequence[dict[str, Tensor]], family: Family, *, pad_id
     """Prompts [1, T] of several conversations -> one batch [B, longest], tokens padded on the left, media joined."""
     ids = [prompt["input_ids"] for prompt in prompts]
     longest = max(row.shape[1] for row in ids)
+    # The answer follows a prompt's end; a decoder's begins anew, and the encoder's positions are counted from the left.
+    pad = _pad_left if family.decoder_start is None else _pad_right
     batch = {
-        "input_ids": torch.cat([_pad_left(row, longest, pad_id) for row in ids]),
-        "attention_mask": torch.cat([_pad_left(torch.ones_like(row), longest, 0) for row in ids]),
+        "input_ids": torch.cat([pad(row, longest, pad_id) for row in ids]),
+        "attention_mask": torch.cat([pad(torch.ones_like(row), longest, 0) for row in ids]),
     }
     rows = [_media_of(prompt) for prompt in prompts]
     for name in _TYPE_IDS:
         if any(name in row.token_inputs for row in rows):
-            batch[name] = torch.stack([_pad_left(along[None], longest, 0)[0] for along in token_rows(rows, name)])
+            batch[name] = torch.stack([pad(along[None], longest, 0)[0] for along in token_rows(rows, name)])
     if family.frames_are_images:
         rows = [as_images(row) for row in rows]
         batch["mm_token_type_ids"] = batch["mm_token_type_ids"].clamp(max=1)
@@ -137,6 +142,10 @@ def _media_of(prompt: dict[str, Tensor]) -> Example:
 
 def _pad_left(row: Tensor, length: int, value: int) -> Tensor:
     return functional.pad(row, (*(0, 0) * (row.ndim - 2), length - row.shape[1], 0), value=value)
+
+
+def _pad_right(row: Tensor, length: int, value: int) -> Tensor:
+    return functional.pad(row, (*(0, 0) * (row.ndim - 2), 0, length - row.shape[1]), value=value)
 
 
 def _until_end(ids: Tensor, ends: Sequence[int]) -> list[int]:

@@ -91,7 +91,8 @@ class HeldOut:
         return [place for _, group in sorted(groups.items()) for place in (group + group[:1] * (-len(group) % world))[rank::world]]
 
     def _row(self, place: int, index: int, conversation: Conversation, prediction: str) -> EvalRow:
-        expected = expected_answers(conversation)
+        called = conversation.messages[-1].tool_calls and conversation.answers in ((), (conversation.messages[-1].text,))
+        expected = (self.encoder.written(conversation),) if called else expected_answers(conversation)
         question = next((m.text for m in reversed(conversation.messages) if m.role == "user"), "")
         return EvalRow(
             index=index,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from foveate.config.media import MediaSection
@@ -44,24 +44,25 @@ def preview_sample(
 def pieces(example: Example, tokenizer: PreTrainedTokenizerFast) -> Iterator[Piece]:
     """The tokens in order: a medium's run of equal special tokens as one piece, tokens that share a character as one piece."""
     ids, trained = example.input_ids.tolist(), (example.labels != IGNORED).tolist()
+    weights = trained if example.weights is None else example.weights.tolist()
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
     start = 0
     while start < len(ids):
         token = ids[start]
         if token in special:
-            stop = next((i for i in range(start, len(ids)) if ids[i] != token or trained[i] != trained[start]), len(ids))
+            stop = next((i for i in range(start, len(ids)) if ids[i] != token or weights[i] != weights[start]), len(ids))
             kind = "media" if stop - start > 1 else "special"
         else:
-            stop, kind = _whole_character(ids, trained, special, start, tokenizer), "text"
+            stop, kind = _whole_character(ids, weights, special, start, tokenizer), "text"
         text = tokenizer.convert_ids_to_tokens(token) if token in special else _text(ids[start:stop], tokenizer)
-        yield Piece(text=text, trained=trained[start], kind=kind, count=stop - start)
+        yield Piece(text=text, trained=trained[start], kind=kind, count=stop - start, weight=float(weights[start] if trained[start] else 1))
         start = stop
 
 
-def _whole_character(ids: list[int], trained: list[bool], special: set[int], start: int, tokenizer: PreTrainedTokenizerFast) -> int:
+def _whole_character(ids: list[int], weights: Sequence[float], special: set[int], start: int, tokenizer: PreTrainedTokenizerFast) -> int:
     """The end of the shortest run of tokens from `start` that decodes without a broken character; one token if there is none."""
     for stop in range(start + 1, min(start + _LONGEST_CHARACTER, len(ids)) + 1):
-        if stop > start + 1 and (ids[stop - 1] in special or trained[stop - 1] != trained[start]):
+        if stop > start + 1 and (ids[stop - 1] in special or weights[stop - 1] != weights[start]):
             break
         if _BROKEN not in _text(ids[start:stop], tokenizer):
             return stop

@@ -140,7 +140,7 @@ def _shape(reading: _Reading) -> None:
         elif key == "function_tag":
             known = value in ("function_call", "function")
             reading.say(
-                f"tags.{key}", "unneeded" if known else "dropped", "calls are read as turns of the assistant" if known else "no such tag"
+                f"tags.{key}", "unneeded" if known else "dropped", "calls are read as the assistant's" if known else "no such tag"
             )
         else:
             reading.say(f"tags.{key}", "dropped", "unknown to Foveate")
@@ -160,7 +160,9 @@ def _column(reading: _Reading, key: str, column: Any) -> None:
             reading.source.setdefault("columns", {})[role] = column
         reading.say(where, "mapped")
     elif key == "tools":
-        reading.say(where, "dropped", "descriptions of tools are not put into the template; their calls and results are trained as turns")
+        if column not in ("tools", ""):
+            reading.source.setdefault("columns", {})["tools"] = column
+        reading.say(where, "mapped")
     elif key in ("chosen", "rejected", "kto_tag"):
         reading.say(where, "dropped", _PREFERENCES)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from foveate.errors import CheckpointError
@@ -17,7 +18,7 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
 
     Raises CheckpointError naming keys that the adapter lacks, keys that the model has no place for, and those of another shape.
     """
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
 
     found = _read(folder)
     try:
@@ -25,9 +26,12 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
         # "auto" would ask the hub whether the base model's vocabulary had another size.
         wanted = get_peft_model_state_dict(tuned, save_embedding_layers=False)
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise CheckpointError(f"the adapter does not fit this base model: {_first_line(error)}", where=str(folder), fix=_OTHER_BASE) from error
+        problem = f"the adapter does not fit this base model: {_first_line(error)}"
+        raise CheckpointError(problem, where=str(folder), fix=_OTHER_BASE) from error
     _compare(found, wanted, folder)
-    set_peft_model_state_dict(tuned, found)
+    with torch.no_grad():  # `wanted` holds the model's own tensors
+        for name, tensor in wanted.items():
+            tensor.copy_(found[name])
     return tuned
 
 

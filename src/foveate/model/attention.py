@@ -79,7 +79,7 @@ def use_segments(model: nn.Module) -> None:
     register()
     text = model.config.get_text_config()
     key = next((name for name in model.config.sub_configs if model.config.__dict__.get(name) is text), "")
-    model.set_attn_implementation({key: NAME} if key else NAME)
+    model.set_attn_implementation({key: NAME})
 
 
 def _mask(*args, **kwargs) -> Tensor | None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from foveate.model import chat_templates
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig
@@ -34,10 +36,16 @@ class Family:
     alone: frozenset[str] = frozenset()  # kinds of media whose conversations get a micro-batch each: the encoder hears others' padding
     prompts_alone: bool = False  # answers are generated one by one: padding on the left would shift what the model attends to
     two_way: frozenset[str] = frozenset()  # attention classes that transformers takes for causal and that are not, see model/mend.py
+    fixed: frozenset[str] = frozenset()  # parts that the model's forward runs without gradients, so that they can't be trained
+    trained: str | None = None  # the part of the whole that is loaded and trained, of the two or three that the folder holds
     constants: tuple[tuple[str, bool], ...] = ()  # further arguments of the model's forward
     batched_media: frozenset[str] = frozenset()  # outputs with a leading axis of 1 per conversation: concatenated along axis 1
+    lists: frozenset[str] = frozenset()  # inputs that the model takes only as Python lists (model/mend.py)
     long_media: frozenset[str] = frozenset()  # outputs that hold all images end to end along their last axis: concatenated there
     media_rows: bool = False  # media outputs have one row per conversation, of zeros where it has no media
+    decoder_start: int | None = None  # encoder-decoder models: the token that the decoder begins with; `family_of` finds it out
+    chat_template: str | None = None  # used where the processor has none
+    processor: str | None = None  # module with `adapt(processor)`, for a processor that can't be called with text and media
     patch_indices: tuple[tuple[str, str], ...] = ()  # (output that counts patches from the conversation's first, those [a, b, ...] patches)
 
 
@@ -51,10 +59,11 @@ _OMNI = Family(
 _MROPE = Family(packs=True, mrope=True)
 _GLM_V = Family(packs=True, mrope=True, frames_are_images=True)
 _HYBRID = Family(mrope=True, why_padded="its linear-attention layers carry their state along the row, from one sample into the next")
+_VIBEVOICE = Family(packs=True, fixed=frozenset({"vision"}), constants=(("sample", False),))  # else each forward draws noise anew
 _HEARS_PADDING = "its sound encoder hears the padding of shorter sounds, so each goes alone"
 _GRANITE_SPEECH = Family(alone=frozenset({"audio"}), why_padded=_HEARS_PADDING)
 # Beside an image, in any sample of the batch, its sounds go through another projector.
-_PHI = Family(packs=True, alone=frozenset({"audio"}), two_way=frozenset({"Phi4MultimodalVisionAttention"}))
+_PHI = Family(packs=True, alone=frozenset({"audio"}), two_way=frozenset({"Phi4MultimodalVisionAttention", "Phi4MultimodalAudioAttention"}))
 _CONVOLVED = Family(why_padded="the convolutions of its language layers reach over the tokens before, into the sample before")
 _MINICPM = Family(why_padded=_HYBRID.why_padded, long_media=frozenset({"pixel_values", "pixel_values_videos"}))
 FAMILIES: dict[str, Family] = {
@@ -66,6 +75,8 @@ FAMILIES: dict[str, Family] = {
     "qwen3_vl_moe": _QWEN_VL,
     "qwen3_5": _HYBRID,
     "qwen3_5_moe": _HYBRID,
+    "qwen2_5_omni": Family(trained="thinker"),  # the rest speaks
+    "qwen3_omni_moe": Family(trained="thinker"),
     "qwen2_5_omni_thinker": _OMNI,
     "qwen3_omni_moe_thinker": _OMNI,
     "qwen3_asr": _PLAIN,
@@ -89,6 +100,7 @@ FAMILIES: dict[str, Family] = {
     "hyperclovax_vision_v2": _PLAIN,
     "glmasr": _PLAIN,
     "qwen4_exp": _HYBRID,
+    "dots3_note": Family(why_padded="it attends to keys chosen by a mask of the whole row, which packed rows do not have"),
     "glm5_next": replace(_HYBRID, mrope=False),
     "gemma3": Family(packs=True, image_blocks=True),
     "llava": _PLAIN,
@@ -106,6 +118,9 @@ FAMILIES: dict[str, Family] = {
     "deepseek_vl_hybrid": _PLAIN,
     "janus": _PLAIN,
     "deepseek_ocr2": _PLAIN,
+    "unlimited_ocr": Family(
+        lists=frozenset({"num_local_patches", "patches_grid"}), why_padded="its layers name a window, which they use only when they generate"
+    ),
     "pp_chart2table": _PLAIN,
     "cohere_compass": Family(packs=True, mrope=True, byte_tower="visual"),
     "granite4_vision": _PLAIN,
@@ -119,11 +134,14 @@ FAMILIES: dict[str, Family] = {
     "internvl": _PLAIN,
     "qwen2_audio": _PLAIN,
     "phi4_multimodal": _PHI,
+    "voxtral": Family(packs=True, chat_template=chat_templates.VOXTRAL, processor="foveate.model.voxtral"),
+    "t5gemma2": Family(chat_template=chat_templates.T5GEMMA2),
+    "florence2": Family(chat_template=chat_templates.FLORENCE2),
     "granite_speech": _GRANITE_SPEECH,
     "granite_speech_plus": _GRANITE_SPEECH,
     "fun_asr_nano": _PLAIN,
     "moss_transcribe_diarize": _PLAIN,
-    "vibevoice_asr": Family(packs=True, constants=(("sample", False),)),  # else noise, drawn anew in each forward
+    "vibevoice_asr": _VIBEVOICE,
     "nemo_speechlm": Family(why_padded="its Mamba layers carry their state along the row, from one sample into the next"),
     "gemma3n": _PLAIN,
     "gemma4": Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions"),
@@ -133,21 +151,34 @@ FAMILIES: dict[str, Family] = {
     "muse_glimmer": _PLAIN,
     "muse_spark": _PLAIN,
     "aria": _PLAIN,
-    "molmo2": Family(patch_indices=(("image_token_pooling", "pixel_values"), ("video_token_pooling", "pixel_values_videos"))),
-    "chameleon": _PLAIN,
-    "emu3": _PLAIN,
-    "mllama": Family(media_rows=True, why_padded="images are not in its row but beside it, one row of images for each sample"),
+    "molmo2": Family(
+        patch_indices=(("image_token_pooling", "pixel_values"), ("video_token_pooling", "pixel_values_videos")),
+        alone=frozenset({"video"}),  # its forward refuses images and clips in one batch
+        why_padded="tokens of all images in a row attend to each other in both directions",
+    ),
+    # Images become words of the vocabulary.
+    "chameleon": Family(packs=True, fixed=frozenset({"vision"})),
+    "emu3": Family(packs=True, fixed=frozenset({"vision"}), alone=frozenset({"image"})),  # filling up an image changes its words
+    # transformers lets a token before any image attend to all images, with what fills them up, and text alone to none.
+    "mllama": Family(media_rows=True, alone=frozenset({"image"}), why_padded="its images are not in the row but beside it"),
+    "inkling2": Family(why_padded="its short convolutions run along the row, from one sample into the next"),
+    "inkling_mm_model": Family(why_padded="its short convolutions run along the row, from one sample into the next"),
+    "mistral_large4": Family(why_padded="its indexer chooses keys from the whole row, other samples' too"),
+    "nemotron_h_omni": Family(why_padded="its Mamba layers carry their state along the row, from one sample into the next"),
     "llama4": Family(why_padded="its layers attend in chunks of a fixed length, counted from the row's first token"),
     "paligemma": Family(why_padded="its prefix attends in both directions, so samples would see each other"),
 }
 
+TRAINED_PARTS = frozenset(f"{name}_{family.trained}" for name, family in FAMILIES.items() if family.trained)  # their own model types
+
 # Names of module-tree components, whole words, that hold each part in transformers' families. A part nested in another
 # wins (Qwen's `visual.merger` is a projector), so projectors are looked for first.
 PROJECTOR_NAMES = frozenset(
-    "connector multi_modal_projector mm_projector projector projection_layer merger merger_list deepstack_merger_list aligner image_newline "
-    "img_projection img_projection_up img_projection_down vision_adapter embed_vision embed_audio modality_projection "
+    "connector multi_modal_projector mm_projector projector projection_layer merger merger_list deepstack_merger_list aligner "
+    "image_newline img_projection img_projection_up img_projection_down vision_adapter embed_vision embed_audio modality_projection "
     "up_proj_for_speech down_proj_for_speech up_proj_for_vision_speech down_proj_for_vision_speech language_projection qformer "
-    "high_res_vision_proj visual_embeddings_table layerwise_projectors spatial_projectors view_separator resampler_model vision_projection".split()
+    "high_res_vision_proj visual_embeddings_table layerwise_projectors spatial_projectors view_separator "
+    "resampler_model vision_projection patch_merger".split()
 )
 VISION_NAMES = frozenset(
     "visual vision_model vision_tower vision_encoder vision audio_tower audio_model audio_encoder image_embed audio_embed "
@@ -155,11 +186,19 @@ VISION_NAMES = frozenset(
     "video_tower image_tower high_res_vision_model high_res_vision_neck high_res_vision_alpha vqmodel generation_embeddings "
     "generation_aligner generation_head vision_moe".split()
 )
+# Classes whose modules hold a part of their own, whatever they are called: layers that nothing but media goes through.
+PROJECTOR_CLASSES = frozenset({"MllamaCrossAttentionDecoderLayer"})
 
 
 def family_of(config: PretrainedConfig) -> Family:
     """The row of a model's configuration; an unknown family gets the cautious defaults."""
-    return FAMILIES.get(config.model_type, Family())
+    row = FAMILIES.get(config.model_type, Family())
+    if not getattr(config, "is_encoder_decoder", False):
+        return row
+    text = config.get_text_config(decoder=True)
+    named = [getattr(part, "decoder_start_token_id", None) for part in (config, text)]
+    start = next((found for found in named if found is not None), text.bos_token_id)
+    return replace(row, decoder_start=start, packs=False, why_padded="an encoder reads what is asked and a decoder writes the answer, each a row")
 
 
 def positions_of(config: PretrainedConfig) -> Positions | None:

@@ -17,6 +17,7 @@ import torch
 
 from foveate.config.model import ModelSection
 from foveate.errors import ModelError
+from foveate.model.families import TRAINED_PARTS, family_of
 from foveate.model.mend import mend
 from foveate.model.quantize import check_quantised, quantiser
 
@@ -87,11 +88,13 @@ def resolve_id(section: ModelSection) -> str:
 
 
 def load_config(section: ModelSection) -> PretrainedConfig:
-    """The model's configuration, without weights. Raises ModelError."""
+    """The configuration of the model, or of the part of it that is trained (see `Family.trained`), without weights. Raises ModelError."""
     prepare_transformers()
     from transformers import AutoConfig
 
-    return _from_pretrained(AutoConfig, section, what="config.json")
+    config = _from_pretrained(AutoConfig, section, what="config.json")
+    part = family_of(config).trained
+    return config if part is None else config.__dict__[f"{part}_config"]
 
 
 def load_processor(section: ModelSection, *, multimodal: bool = True) -> ProcessorMixin:
@@ -111,8 +114,25 @@ def load_processor(section: ModelSection, *, multimodal: bool = True) -> Process
             where=section.id,
             fix="copy preprocessor_config.json and processor_config.json of the base model into the folder",
         )
-    _restore_template(processor)
+    processor = _adapted(processor, section)
+    _restore_template(processor, section)
+    _forget_lengths(processor)
     _apply_pixel_settings(processor, section)
+    return processor
+
+
+def saved_processor(folder: Path) -> ProcessorMixin:
+    """What anyone gets from a written folder, which may hold adapters and no model. Raises ModelError where it can't be loaded."""
+    from transformers import AutoProcessor, ProcessorMixin
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        fix = "report it, with the name of the model"
+        raise ModelError(f"the written processor can't be loaded: {_first_line(error)}", where=str(folder), fix=fix) from error
+    if isinstance(processor, ProcessorMixin):
+        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template  # see _restore_template
+        _forget_lengths(processor)
     return processor
 
 
@@ -125,7 +145,7 @@ def load_model(section: ModelSection, *, attention: str = "sdpa", compute: torch
     prepare_transformers()
     config = load_config(section)
     dtype = section.dtype if section.dtype == "auto" else torch_dtype(section.dtype)
-    options = {}
+    options = {"config": config} if config.model_type in TRAINED_PARTS else {}
     if section.quantize is not None:
         compute = compute or (config.dtype if section.dtype == "auto" else dtype) or torch.float32
         options["quantization_config"] = quantiser(load_skeleton(section), section.quantize, compute=compute)
@@ -237,10 +257,26 @@ def _fix_for(error: BaseException, section: ModelSection, is_local: bool) -> str
     return "check the id and the network; a gated model needs `hf auth login`"
 
 
-def _restore_template(processor: ProcessorMixin) -> None:
+def _restore_template(processor: ProcessorMixin, section: ModelSection) -> None:
     # Some processors (Phi-4-multimodal) lose the template on reload while their tokenizer keeps it.
     if processor.chat_template is None and processor.tokenizer.chat_template is not None:
         processor.chat_template = processor.tokenizer.chat_template
+    if processor.chat_template is None:
+        processor.chat_template = family_of(load_config(section)).chat_template
+
+
+def _adapted(processor: ProcessorMixin, section: ModelSection) -> ProcessorMixin:
+    module = family_of(load_config(section)).processor
+    return processor if module is None else importlib.import_module(module).adapt(processor)
+
+
+def _forget_lengths(processor: ProcessorMixin) -> None:
+    """A tokenizer.json that was saved after a padded call says to which length, None.
+
+    transformers 5.23 hands that on to feature extractors as if it had been asked for, and Gemma 4's then refuses every sound.
+    """
+    if processor.tokenizer.init_kwargs.get("max_length", 0) is None:
+        del processor.tokenizer.init_kwargs["max_length"]
 
 
 def _apply_pixel_settings(processor: ProcessorMixin, section: ModelSection) -> None:

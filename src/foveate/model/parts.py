@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from foveate.config.base import PartName
-from foveate.model.families import PROJECTOR_NAMES, VISION_NAMES
+from foveate.model.families import PROJECTOR_CLASSES, PROJECTOR_NAMES, VISION_NAMES
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 PARTS: tuple[PartName, ...] = ("vision", "projector", "language", "embeddings", "head")
 _WRAPPING = {"base_model", "base_layer", "modules_to_save", "original_module", "default", "module", "_orig_mod", "token_adapter"}
@@ -69,7 +73,8 @@ def classifier(model: nn.Module) -> Callable[[str], PartName]:
     embeddings = _module_names(model, model.get_input_embeddings())
     head = _module_names(model, model.get_output_embeddings())
     towers = tuple(f"{name}." for name in tower_names(model))
-    return lambda name: _part(name, embeddings, head, towers)
+    joints = tuple(f"{bare_name(name)}." for name, module in model.named_modules() if type(module).__name__ in PROJECTOR_CLASSES)
+    return lambda name: "projector" if bare_name(name).startswith(joints) else _part(name, embeddings, head, towers)
 
 
 def tower_names(model: nn.Module) -> list[str]:
@@ -78,14 +83,24 @@ def tower_names(model: nn.Module) -> list[str]:
     A model's configuration holds one for each of its towers, and every tower keeps its own: so a family's towers are found
     whatever they are called.
     """
-    config = model.config
-    text = type(config.get_text_config())
-    kinds = {type(vars(config).get(name)) for name in config.sub_configs} - {text, type(config), type(None), dict}
+    kinds = _tower_configs(model.config)
     found: list[str] = []
     for name, module in model.named_modules():
         if type(vars(module).get("config")) in kinds and not any(name.startswith(f"{done}.") for done in found):
             found.append(name)
     return [bare_name(name) for name in found]
+
+
+def _tower_configs(config: PretrainedConfig) -> set[type]:
+    from transformers import PreTrainedConfig
+
+    found: set[type] = set()
+    for name in config.sub_configs:
+        part = vars(config).get(name)
+        # A part with a text model of its own is no tower, but may hold one (the encoder of T5Gemma 2).
+        inside = "text_config" in type(part).sub_configs if isinstance(part, PreTrainedConfig) else False
+        found |= _tower_configs(part) if inside else {type(part)}
+    return found - {type(config.get_text_config()), type(config), type(None), dict}
 
 
 def live_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -70,7 +70,7 @@ def adapter_targets(model: nn.Module, section: TuningSection, *, whole: Sequence
     """
     classify = classifier(model)
     part: dict[str, PartName] = {name: classify(f"{name}.weight") for name, _ in model.named_modules()}
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and part[name] in section.parts]
+    linear = [name for name, module in model.named_modules() if _is_linear(module) and part[name] in section.parts]
     named = [name for name, module in model.named_modules() if _is_convolution(module) and part[name] in section.parts]
     experts = [name for name, parameter in model.named_parameters() if is_expert(name, parameter) and classify(name) in section.parts]
     inside = [*linear, *named, *experts]
@@ -113,6 +113,12 @@ def is_expert(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 3 and "experts" in name.split(".")
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Not a model's own kind of it with a forward of its own: Llama 4's routers return two tensors, which no adapter can be added to."""
+    own = type(module).__module__.startswith("transformers.models.") and type(module).forward is not nn.Linear.forward
+    return isinstance(module, nn.Linear) and not own
+
+
 def _is_convolution(module: nn.Module) -> bool:
     """Not of those that work channel by channel: there are no adapters of a lower rank for them."""
     return isinstance(module, _CONVOLUTIONS) and module.groups == 1
@@ -151,7 +157,8 @@ def whole_modules(model: nn.Module, section: TuningSection, whole: set[PartName]
     for name in sorted(named):
         frozen = below[name] & set(section.freeze)
         if frozen:
-            raise ModelError(f"{name} lies in {min(frozen)}, which tuning.freeze names", where="tuning.modules_to_save", fix="keep one of the two")
+            problem = f"{name} lies in {min(frozen)}, which tuning.freeze names"
+            raise ModelError(problem, where="tuning.modules_to_save", fix="keep one of the two")
     # `held` lists a module before what lies in it.
     for name in held:
         if name in named and not _inside(name, found):

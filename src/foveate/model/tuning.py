@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from foveate.config.base import PartName
 from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
-from foveate.model.families import checkpointable
+from foveate.model.families import checkpointable, family_of
 from foveate.model.parts import PARTS, bare_name, is_tied, part_of, parts_below, trained_parts
 from foveate.model.peft_names import peft_names
 from foveate.model.targets import Targets, adapter_targets, parameters_of, trained_in_full, whole_modules
@@ -115,6 +115,10 @@ def _check_parts(model: nn.Module, section: TuningSection, present: set[PartName
                     where=f"tuning.{field}",
                     fix=f"it has: {', '.join(p for p in PARTS if p in present)}",
                 )
+    fixed = family_of(model.config).fixed & {*section.parts, *section.also_full}
+    if fixed:
+        problem = f"this model runs its {', '.join(sorted(fixed))} part without gradients"
+        raise ModelError(problem, where="tuning.parts", fix="take it out: it can't be trained")
     both = set(section.also_full if section.type == "lora" else section.parts)
     if is_tied(model) and len(both & {"embeddings", "head"}) == 1:
         return ("head and embeddings are one tied weight: training either trains both",)

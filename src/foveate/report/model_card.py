@@ -135,8 +135,10 @@ def _result_rows(before: EvalFile | None, after: EvalFile | None, measured: int)
     if after is None:
         return []
     first = before.metrics if before is not None else {}
-    counted = count(measured)
-    return [_row(metric_name(name), metric_value(name, first.get(name)), metric_value(name, now), counted) for name, now in after.metrics.items()]
+    return [
+        _row(metric_name(name), metric_value(name, first.get(name)), metric_value(name, value), count(measured))
+        for name, value in after.metrics.items()
+    ]
 
 
 def allowed(tolerance: float | None) -> str:
@@ -144,7 +146,9 @@ def allowed(tolerance: float | None) -> str:
     return "stated only" if tolerance is None else number(tolerance)
 
 
-def loading_snippet(*, auto_class: str, base: str | None, chat: Sequence[Mapping[str, Any]], medium: str | None, rate_hz: int) -> str:
+def loading_snippet(
+    *, auto_class: str, base: str | None, chat: Sequence[Mapping[str, Any]], medium: str | None, rate_hz: int, grows: bool = False
+) -> str:
     """Python that loads the folder and generates an answer.
 
     Args:
@@ -152,6 +156,7 @@ def loading_snippet(*, auto_class: str, base: str | None, chat: Sequence[Mapping
         chat: a conversation as the model's chat template takes it.
         medium: image or audio, where the chat holds one; None for text alone.
         rate_hz: samples a second that the processor takes.
+        grows: tokens were added, so that the base model of adapters needs rows for them before they are put on it.
     """
     imports = {"image": "from PIL import Image", "audio": "import soundfile"}
     media = {
@@ -164,7 +169,11 @@ def loading_snippet(*, auto_class: str, base: str | None, chat: Sequence[Mapping
     lines += [f"from transformers import {auto_class}, AutoProcessor", "", 'folder = "."  # this folder, or its id on the hub']
     lines += ["processor = AutoProcessor.from_pretrained(folder)"]
     if base is not None:
-        lines += [f"model = {auto_class}.from_pretrained({base!r})", "model = PeftModel.from_pretrained(model, folder)"]
+        lines += [f"model = {auto_class}.from_pretrained({base!r})"]
+        if grows:
+            rows = "max(len(processor.tokenizer), model.get_input_embeddings().num_embeddings)"
+            lines += [f"model.resize_token_embeddings({rows})  # for the tokens that were added"]
+        lines += ["model = PeftModel.from_pretrained(model, folder)"]
     else:
         lines += [f"model = {auto_class}.from_pretrained(folder)"]
     lines += ["", f"chat = {pprint.pformat(list(chat), width=100, sort_dicts=False)}"]

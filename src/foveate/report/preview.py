@@ -26,12 +26,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One token, or several that only together make a character or a medium; `count` says how many."""
+    """One token, or several that only together make a character or a medium; `count` says how many. `weight` is a trained one's."""
 
     text: str
     trained: bool = False
     kind: str = "text"  # text | special | media
     count: int = 1
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,12 @@ def _snippet(base: Base, *, adapters: bool, base_id: str) -> str:
     chat = base.encoder.chat(asked) if base.encoder is not None else [{"role": "user", "content": [{"type": "image"}]}]
     rate = base.encoder.rate_hz if base.encoder is not None else 0
     return loading_snippet(
-        auto_class=auto_class_name(base.config), base=base_id if adapters else None, chat=chat, medium=medium, rate_hz=rate
+        auto_class=auto_class_name(base.config),
+        base=base_id if adapters else None,
+        chat=chat,
+        medium=medium,
+        rate_hz=rate,
+        grows=bool(base.tokens.ids),
     )
 
 
@@ -216,5 +221,7 @@ def _limits(trained: Trained, figures: Figures, about: Mapping[str, Any], *, mea
         )
     if not trained.facts or trained.facts.status != "done":
         lines.append("The run did not come to its end.")
+    if options := trained.recipe.model.template_options:
+        lines.append(f"Its chat template was given {options} in training: pass these to `apply_chat_template`.")
     overlaps = [note for note in (trained.facts.notes if trained.facts else ()) if "overlap" in note]
     return [*lines, *(line[0].upper() + line[1:] + "." for line in (*overlaps, *about["notes"]))]

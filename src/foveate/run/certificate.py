@@ -108,7 +108,7 @@ def check_encoding(records: Records, before: Sequence[Batch], written: Processor
     """Records that the written processor encodes as the one trained with did: all, or CheckpointError naming what differs."""
     after = records.batches(written)
     for conversation, old, new in zip(records.conversations, before, after, strict=True):
-        old_tensors, new_tensors = {**old.inputs, "labels": old.labels}, {**new.inputs, "labels": new.labels}
+        old_tensors, new_tensors = _tensors(old), _tensors(new)
         if differing := [name for name in sorted(old_tensors.keys() | new_tensors.keys()) if not _same(old_tensors, new_tensors, name)]:
             raise CheckpointError(
                 f"the written processor makes other {', '.join(differing)}",
@@ -116,6 +116,11 @@ def check_encoding(records: Records, before: Sequence[Batch], written: Processor
                 fix="some setting is lost when this processor is saved; report it, with the name of the model",
             )
     return len(after)
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    weights = {} if batch.weights is None else {"weights": batch.weights}
+    return {**batch.inputs, "labels": batch.labels, **weights}
 
 
 def _same(old: dict[str, Tensor], new: dict[str, Tensor], name: str) -> bool:

@@ -74,7 +74,12 @@ def check(recipe: Recipe, options: Options, *, progress: Progress) -> Checked:
         machine.predict(result, recipe, model, scanned["train"], encoder, family, device, options.ranks)
     if options.folder is not None:
         machine.check_folder(result, recipe, options.folder, model)
-    for about, notes in (("recipe", recipe_notes(recipe)), ("template", encoder.notes if encoder else ()), ("model.add_tokens", loaded[3].notes if loaded else ())):
+    told = {
+        "recipe": recipe_notes(recipe),
+        "template": encoder.notes if encoder else (),
+        "model.add_tokens": loaded[3].notes if loaded else (),
+    }
+    for about, notes in told.items():
         for note in notes:
             result.add("note", about, note)
     if loaded and encoder is None:

@@ -18,7 +18,8 @@ from foveate.dist.mesh import pick_device
 from foveate.errors import FoveateError
 from foveate.model.base_files import base_shapes, folder_shapes
 from foveate.model.families import keeps_logits
-from foveate.model.load import load_model, load_processor, resolve_id, torch_dtype
+from foveate.model.load import load_model, resolve_id, saved_processor, torch_dtype
+from foveate.model.tokens import grow
 from foveate.run.base import Base, load_trained, open_base
 from foveate.run.card import base_name, write_card
 from foveate.run.certificate import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SLACK = 64 << 20  # bytes beside the weights: tokenizer, card
+_SHARD = 5_000_000_000  # bytes of a weights file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Asked:
     checkpoint: str | None = None  # a step, best, last; None for the final model
     merge: bool | None = None  # None: merged where there are adapters
     dtype: str = "auto"
-    max_shard_bytes: int = 5_000_000_000
+    max_shard_bytes: int | None = None  # 5 GB
     samples: int = 8
     overwrite: bool = False
     allow_code: bool = False
@@ -117,6 +119,8 @@ def _check_options(asked: Asked, trained: Trained) -> None:
         raise FoveateError("the run trained the weights themselves: there are no adapters", where=option, fix=f"leave {option} out")
     if asked.merge is False and asked.dtype != "auto":
         raise FoveateError("adapters are written as they were trained", where="--dtype", fix="leave it out, or merge")
+    if asked.merge is False and asked.max_shard_bytes is not None:
+        raise FoveateError("PEFT writes adapters as one file", where="--max-shard-size", fix="leave it out, or merge")
 
 
 def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], None]) -> Work:
@@ -219,7 +223,7 @@ def _write_weights(work: Work, model: PreTrainedModel) -> dict[str, str]:
     set_dtype(model, dtype)
     _settle_generation(work, model)
     kept = digests(model, dtype)
-    model.save_pretrained(work.stage, max_shard_size=work.asked.max_shard_bytes)
+    model.save_pretrained(work.stage, max_shard_size=work.asked.max_shard_bytes or _SHARD)
     return kept
 
 
@@ -263,7 +267,7 @@ def _check_written(work: Work, kept: dict[str, str], reference: list[Tensor], me
     section = ModelSection(id=str(work.stage), offline=True, trust_remote_code=trust)
     model = load_model(section, attention=_attention(work))
     figures.tensors = require_same_weights(kept, digests(model, torch_dtype(work.dtype)), where=work.asked.out)
-    figures.encoded_equal = check_encoding(work.records, work.batches, load_processor(section, multimodal=work.base.encoder is not None))
+    figures.encoded_equal = check_encoding(work.records, work.batches, saved_processor(work.stage))
     after = work.logits(model.to(work.device))
     tolerance = dtype_tolerance(figures.largest_logit, work.dtype)
     fix = "write float32 (--dtype float32)" if work.dtype != "float32" else "report it, with the name of the model"
@@ -284,21 +288,18 @@ def _export_adapters(work: Work) -> None:
 
     recipe, figures = work.trained.recipe, work.figures
     model, work.dtype = load_trained(work.trained, work.base)
-    state = whole_state(model, without_frozen=True)
-    save_adapters(model, state, work.stage, resolve_id(recipe.model), recipe.model.revision)
+    save_adapters(model, whole_state(model), work.stage, resolve_id(recipe.model), recipe.model.revision)
     work.base.processor.save_pretrained(work.stage)
-    kept = {name: tensor for name, tensor in digests(model).items() if name in state}
+    kept = digests(model)
     reference = _reference(work, widen(model).to(work.device))
-    del model, state
+    del model
     _forget()
     work.say("loading the folder again")
-    model = PeftModel.from_pretrained(load_model(work.base.section, attention=_attention(work)), work.stage)
-    figures.tensors = require_same_weights(
-        kept, {name: digest for name, digest in digests(model).items() if name in kept}, where=work.asked.out
-    )
-    section = ModelSection(id=str(work.stage), offline=True)
-    processor = load_processor(section, multimodal=work.base.encoder is not None)
-    figures.encoded_equal = check_encoding(work.records, work.batches, processor)
+    plain = load_model(work.base.section, attention=_attention(work))
+    grow(plain, work.base.tokens, seed=recipe.train.seed)
+    model = PeftModel.from_pretrained(plain, work.stage)
+    figures.tensors = require_same_weights(kept, digests(model), where=work.asked.out)
+    figures.encoded_equal = check_encoding(work.records, work.batches, saved_processor(work.stage))
     after = work.logits(widen(model).to(work.device))
     tolerance = merge_tolerance(figures.largest_logit, figures.tuning_effect)
     found = compare(reference, after, tolerance=tolerance)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 
 import pytest
 
 from foveate.batching.loader import Share, StepData, StepSource, iterate
+from foveate.batching.plan import Plan
 from foveate.errors import DataError
 from tests import families
 from tests.unit.batching.test_equality import make_source, write_records
@@ -41,3 +44,23 @@ def test_a_worker_that_is_killed_names_its_records(source):
     with pytest.raises(DataError, match="a data worker died while preparing step 0") as caught:
         list(iterate(source, first=0, last=1, workers=1))
     assert "train.jsonl row" in str(caught.value)
+
+
+def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(source):
+    parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
+    steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    # From another process, as a scheduler or launcher does it.
+    subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -USR1 {worker.pid}; kill -INT {worker.pid}"], check=True)
+    assert [data.step for data in steps] == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_still_ends_when_the_training_process_says_so(source):
+    parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
+    steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(timeout=30)
+    assert worker.exitcode == 0

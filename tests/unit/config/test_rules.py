@@ -27,12 +27,23 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
         ),
         ("tuning: {parts: []}", "tuning.parts: is empty, so nothing would be trained; name a part, e.g. [language]"),
         ("tuning: {parts: [head, head]}", "tuning.parts: names head twice; name it once"),
-        ("tuning: {type: full, targets: ['*']}", "tuning.targets: has no effect with type full; remove it, or set type: lora"),
         ("tuning: {type: full, also_full: [head]}", "tuning.also_full: has no effect with type full; name those parts in tuning.parts"),
         (
             "tuning: {targets: []}",
             "tuning.targets: is empty, so no layer gets adapters; remove it to adapt all linear layers of tuning.parts",
         ),
+        ("tuning: {type: full, targets: []}", "tuning.targets: is empty, so nothing is trained; remove it to train all of tuning.parts"),
+        (
+            "tuning: {targets: {vision: [fc1]}}",
+            "tuning.targets.vision: has no effect: vision is not in tuning.parts; remove it, or name the part there",
+        ),
+        ("tuning: {type: full, dora: true}", "tuning.dora: has no effect with type full; remove it, or set type: lora"),
+        ("tuning: {type: full, rslora: true}", "tuning.rslora: has no effect with type full; remove it, or set type: lora"),
+        (
+            "tuning: {type: full, modules_to_save: [norm]}",
+            "tuning.modules_to_save: has no effect with type full; name them in tuning.targets",
+        ),
+        ("tuning: {exclude: [a, a]}", "tuning.exclude: names a twice; name it once"),
         (
             "model: {id: a/b, trust_remote_code: true, revision: main}",
             "model.trust_remote_code: needs model.revision to be a full commit (40 hexadecimal digits), since a branch or tag may change; "
@@ -58,6 +69,71 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 )
 def test_a_broken_rule_stands_at_its_line(tmp_path: Path, line: str, expected: str):
     assert problems(tmp_path, DATA + line + "\n") == [f"recipe.yaml:2: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["model: {quantize: {}}", "tuning: {type: full}"],
+            "recipe.yaml:2: model.quantize: needs tuning.type lora: quantised weights can't be trained themselves; "
+            "remove it, or set type: lora",
+        ),
+        (
+            ["model: {quantize: {parts: [projector, language]}}", "tuning: {also_full: [projector]}"],
+            "recipe.yaml:3: tuning.also_full: projector stands in model.quantize.parts too: quantised weights can't be trained themselves; "
+            "keep one of the two",
+        ),
+        (
+            ["model: {quantize: {backend: torchao}}"],
+            "recipe.yaml:2: model.quantize.bits: is 4, but over torchao's weights adapters need 8; set backend: bitsandbytes, or bits: 8",
+        ),
+        (
+            ["model: {quantize: {bits: 8, type: fp4}}"],
+            "recipe.yaml:2: model.quantize.type: has no effect with 8 bits; remove it",
+        ),
+        (
+            ["model: {quantize: {parts: []}}"],
+            "recipe.yaml:2: model.quantize.parts: is empty, so nothing is quantised; name a part, e.g. [language]",
+        ),
+        (
+            ["model: {quantize: {}}", "parallel: {strategy: fsdp2}"],
+            "recipe.yaml:3: parallel.strategy: quantised weights can't be sharded; "
+            "set strategy: ddp, which keeps a whole copy on every process, or drop model.quantize",
+        ),
+        (
+            ["model: {add_tokens: ['<a>']}", "tuning: {type: full}"],
+            "recipe.yaml:2: model.add_tokens: needs trained embeddings: the rows of new tokens start at the mean of the others; "
+            "add embeddings to tuning.parts (and head, where the model's is not tied), or set type: lora, which trains the new rows alone",
+        ),
+        (
+            ["model: {add_special_tokens: ['<a>']}", "tuning: {freeze: [embeddings]}"],
+            "recipe.yaml:2: model.add_special_tokens: has no effect on new tokens unless embeddings may be trained, and tuning.freeze "
+            "forbids it; take embeddings out of tuning.freeze",
+        ),
+        (
+            ["model: {add_tokens: ['<a>'], add_special_tokens: ['<a>']}"],
+            "recipe.yaml:2: model.add_special_tokens: <a> stands in add_tokens too; keep one of the two",
+        ),
+        (
+            ["model: {add_tokens: [' a']}"],
+            "recipe.yaml:2: model.add_tokens.0: is ' a': a token is not empty, and neither begins nor ends with a space; "
+            "write it without them",
+        ),
+        (
+            ["model: {add_tokens: ['<a>'], quantize: {parts: [head]}}"],
+            "recipe.yaml:2: model.quantize.parts: a quantised head can't take the rows of new tokens; "
+            "take head out of it, or remove the new tokens",
+        ),
+    ],
+)
+def test_quantised_weights_and_new_tokens_have_rules(tmp_path: Path, lines: list[str], expected: str):
+    assert problems(tmp_path, DATA + "\n".join(lines) + "\n") == [expected]
+
+
+def test_rates_by_part_wait_for_the_model_where_names_decide(tmp_path: Path):
+    load(tmp_path, DATA + "tuning: {modules_to_save: [norm]}\noptim: {per_part: {vision: {lr: 1e-5}}}\n")
+    load(tmp_path, DATA + "model: {add_tokens: ['<a>']}\noptim: {per_part: {embeddings: {lr: 1e-5}}}\n")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +267,7 @@ def test_a_dumped_recipe_loads_back_equal(tmp_path: Path):
         data = recipe.data.model_copy(
             update={"train": [recipe.data.train[0].model_copy(update={"prompt": text, "columns": {"question": other, "answer": text}})]}
         )
-        tuning = recipe.tuning.model_copy(update={"targets": [text, other], "alpha": number / 7 + 1e-9})
+        tuning = recipe.tuning.model_copy(update={"targets": list(dict.fromkeys([text, other])), "alpha": number / 7 + 1e-9})
         model = recipe.model.model_copy(update={"processor": {text: [other, {other: text}, 1, -2.5e-30, None, True, {}, []], "n": {}}})
         recipe = recipe.model_copy(update={"data": data, "tuning": tuning, "model": model})
         saved = tmp_path / "saved.yaml"

@@ -47,7 +47,8 @@ def test_spellings_of_a_call(tmp_path, turn, arguments):
 
 
 def test_openais_older_results(tmp_path):
-    row = {"messages": [ASK, {"role": "assistant", "function_call": {"name": "f"}}, {"role": "function", "name": "f", "content": "4"}, DONE]}
+    called = {"role": "assistant", "function_call": {"name": "f"}}
+    row = {"messages": [ASK, called, {"role": "function", "name": "f", "content": "4"}, DONE]}
     assert [message.role for message in adapt(tmp_path, row)[1].messages] == ["user", "assistant", "tool", "assistant"]
 
 

@@ -80,6 +80,21 @@ ROWS = {
         asked([{"type": "video", "video": "1.mp4", "fps": 2, "start": 0, "end": 1.5}, {"type": "text", "text": "a"}]),
         asked([{"type": "video", "video": ["1.jpg", "1.jpg"], "frames_fps": 4}, {"type": "video", "video": "frames", "num_frames": 2}]),
     ],
+    "tools": [
+        {
+            "messages": [
+                {"role": "user", "content": "Sky?"},
+                {
+                    "role": "assistant", "content": None, "reasoning": "hm",
+                    "tool_calls": [{"id": "1", "name": "f", "arguments": '{"n": 1.50}'}],
+                },
+                {"role": "tool", "tool_call_id": "1", "name": "f", "content": "clear"},
+                {"role": "assistant", "content": "Clear.", "weight": 0.5},
+            ],
+            "tools": [{"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "number"}}}}],
+        },
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    ],
 }  # fmt: skip
 
 
@@ -96,7 +111,7 @@ def embedded(conversation: Conversation) -> Conversation:
             return replace(part, path=None, data=blob.file.read())
 
     messages = [replace(message, parts=tuple(inside(part) for part in message.parts)) for message in conversation.messages]
-    return Conversation(messages=tuple(messages), answers=conversation.answers)
+    return Conversation(messages=tuple(messages), answers=conversation.answers, tools=conversation.tools)
 
 
 def converted(tmp_path, sections, to, **options):

@@ -89,7 +89,8 @@ def test_a_template_that_wants_a_medium_first():
 
 def test_chats_have_one_part_for_neighbouring_texts_and_none_for_empty_ones():
     conversation = talk(user("a", picture(), "", "b", "c"), assistant("d"))
-    assert to_chat(conversation).messages[0]["content"] == [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "bc"}]
+    parts = to_chat(conversation).messages[0]["content"]
+    assert parts == [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "bc"}]
     assert to_chat(conversation, form="mixed").messages[1]["content"] == "d"
     assert to_chat(conversation, form="strings", placeholders={"image": "<i>"}).messages[0]["content"] == "a<i>bc"
     encoder = encoder_of("smolvlm")

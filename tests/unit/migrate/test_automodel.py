@@ -46,7 +46,7 @@ def test_module_selectors(tmp_path):
     migration = migrate(tmp_path, text.replace("freeze_embeddings: true, ", ""))
     assert loaded(tmp_path, migration).tuning.parts == ["projector", "language", "embeddings"]
     one = migrate(tmp_path, AUTOMODEL, "freeze_config.freeze_modules=[{glob: '*layers.3*'}]")
-    assert note(one, "freeze_config.freeze_modules").state == "dropped"
+    assert note(one, "freeze_config.freeze_modules").state == "manual"
 
 
 PEFT = AUTOMODEL + "peft: {_target_: nemo_automodel.components._peft.lora.PeftConfig, dim: 4, alpha: 12, %s}\n"
@@ -69,6 +69,14 @@ def test_adapters(tmp_path, model, settings, parts, targets):
     migration = migrate(tmp_path, PEFT % settings, f"model.pretrained_model_name_or_path={model}")
     tuning = loaded(tmp_path, migration).tuning
     assert (tuning.type, tuning.rank, tuning.alpha, tuning.parts, tuning.targets) == ("lora", 4, 12, parts, targets)
+
+
+def test_dora_quantised_weights_and_layers_left_out(tmp_path):
+    peft = PEFT % "use_dora: true, exclude_modules: ['*visual*', '*.mlp.*']"
+    text = peft + "quantization: {load_in_4bit: true, bnb_4bit_use_double_quant: false}\n"
+    recipe = loaded(tmp_path, migrate(tmp_path, text, "model.pretrained_model_name_or_path=Qwen/Qwen2.5-VL-3B-Instruct"))
+    assert (recipe.tuning.dora, recipe.tuning.exclude, recipe.tuning.parts) == (True, ["*.mlp.*"], ["language"])
+    assert (recipe.model.quantize.bits, recipe.model.quantize.double) == (4, False)
 
 
 def test_patterns_that_are_no_part_are_told(tmp_path):

@@ -70,12 +70,26 @@ def test_full_fine_tuning_keeps_what_is_frozen_by_default(tmp_path):
 def test_adapters(tmp_path):
     some = loaded(tmp_path, migrate(tmp_path, LLAMAFACTORY, "lora_target=q_proj,v_proj", "lora_alpha=32", "lora_dropout=0.05")).tuning
     assert (some.targets, some.alpha, some.dropout) == (["q_proj", "v_proj"], 32, 0.05)
-    assert loaded(tmp_path, migrate(tmp_path, LLAMAFACTORY, "use_rslora=true")).tuning.alpha == pytest.approx(16 * 8**0.5)
+    stable = loaded(tmp_path, migrate(tmp_path, LLAMAFACTORY, "use_rslora=true", "use_dora=true")).tuning
+    assert (stable.rslora, stable.dora, stable.alpha) == (True, True, 16)
     whole = migrate(tmp_path, LLAMAFACTORY, "additional_target=embed_tokens,lm_head")
     assert loaded(tmp_path, whole).tuning.also_full == ["embeddings", "head"]
-    odd = migrate(tmp_path, LLAMAFACTORY, "additional_target=wibble", "use_dora=true", "use_galore=false")
-    assert [note(odd, key).state for key in ("additional_target", "use_dora", "use_galore")] == ["dropped", "dropped", "unneeded"]
+    odd = migrate(tmp_path, LLAMAFACTORY, "additional_target=embed_tokens,norm", "use_dora=false", "use_galore=false")
+    assert loaded(tmp_path, odd).tuning.modules_to_save == ["norm"]
+    assert [note(odd, key).state for key in ("additional_target", "use_dora", "use_galore")] == ["mapped", "unneeded", "unneeded"]
     assert note(migrate(tmp_path, LLAMAFACTORY, "finetuning_type=oft"), "finetuning_type").state == "manual"
+
+
+def test_quantised_weights_and_new_tokens(tmp_path):
+    four = migrate(tmp_path, LLAMAFACTORY, "quantization_bit=4", "quantization_type=fp4", "double_quantization=false")
+    quantize = loaded(tmp_path, four).model.quantize
+    assert (quantize.bits, quantize.type, quantize.double, quantize.backend) == (4, "fp4", False, "bitsandbytes")
+    assert note(four, "quantization_bit").state == "changed"
+    assert loaded(tmp_path, migrate(tmp_path, LLAMAFACTORY, "quantization_bit=8", "quantization_method=BNB")).model.quantize.bits == 8
+    other = migrate(tmp_path, LLAMAFACTORY, "quantization_bit=3", "quantization_method=hqq")
+    assert (loaded(tmp_path, other).model.quantize, note(other, "quantization_bit").state) == (None, "dropped")
+    tokens = loaded(tmp_path, migrate(tmp_path, LLAMAFACTORY, "add_tokens=<a>,<b>", "add_special_tokens=<c>", "resize_vocab=true")).model
+    assert (tokens.add_tokens, tokens.add_special_tokens) == (["<a>", "<b>"], ["<c>"])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +184,7 @@ def test_entries_of_the_list(tmp_path):
     assert (chat.format, chat.columns) == ("sharegpt", {"messages": "dialog", "image": "pics"})
     assert qa.columns == {"question": "q", "answer": "a", "system": "sys"}
     dropped = {found.key for found in migration.dropped}
-    assert {"(hub.folder)", "(chat.columns.tools)", "(chat.tags.colour_tag)", "(qa.wibble)", "(pairs.ranking)"} <= dropped
+    assert {"(hub.folder)", "(chat.tags.colour_tag)", "(qa.wibble)", "(pairs.ranking)"} <= dropped
 
 
 def test_a_set_that_is_not_on_the_hub_or_here(tmp_path):

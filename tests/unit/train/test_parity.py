@@ -87,7 +87,7 @@ def test_sixteen_bits_round_more():
 
 def test_too_far_apart_is_an_error_with_the_figures():
     found = compare([torch.zeros(1, 2)], [torch.full((1, 2), 0.5)], tolerance=0.1)
-    with pytest.raises(CheckpointError, match=r"merged: logits differ by up to 0\.5, more than 0\.1; the likeliest token agrees at 100\.0%"):
+    with pytest.raises(CheckpointError, match=r"logits differ by up to 0\.5, more than 0\.1; the likeliest token agrees at 100\.0%"):
         require_within(found, "merged", where=OUT, fix="")
 
 

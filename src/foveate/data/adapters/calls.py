@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +40,7 @@ def tools_of(value: Any) -> tuple[str, ...]:
     if value in _NO_TOOLS:
         return ()
     if isinstance(value, str):
-        value = _json(value, "the tools are text, and no JSON", "bad_tool", _TOOL_FIX)
+        value = _json(value, "the tools are text, and no JSON", _bad_tool)
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, (list, tuple)):
@@ -50,14 +50,14 @@ def tools_of(value: Any) -> tuple[str, ...]:
 
 def _tool(number: int, tool: Any) -> str:
     if isinstance(tool, str):
-        tool = _json(tool, f"tool {number} is text, and no JSON", "bad_tool", _TOOL_FIX)
+        tool = _json(tool, f"tool {number} is text, and no JSON", _bad_tool)
     tool = strip_nulls(tool)
     inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str) or not inner["name"].strip():
-        raise DataError(f"tool {number} has no name", reason="bad_tool", fix=_TOOL_FIX)
+        raise _bad_tool(f"tool {number} has no name")
     # LLaMA-Factory and OpenAI's newer interface write what stands inside `function` alone.
     whole = tool if "function" in tool else {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}}
-    return _text(whole, f"tool {number}", "bad_tool", _TOOL_FIX)
+    return _text(whole, f"tool {number}", _bad_tool)
 
 
 def calls_of(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
@@ -73,13 +73,13 @@ def read_calls(value: Any) -> tuple[ToolCall, ...]:
     if value in _NO_TOOLS:
         return ()
     if isinstance(value, str):
-        value = _json(value, "the tool call is text, and no JSON", "bad_tool_call", _CALL_FIX)
+        value = _json(value, "the tool call is text, and no JSON", _bad_call)
     return tuple(_call(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def _call(item: Any) -> ToolCall:
     if not isinstance(item, Mapping):
-        raise DataError(f"a tool call is a {type(item).__name__}", reason="bad_tool_call", fix=_CALL_FIX)
+        raise _bad_call(f"a tool call is a {type(item).__name__}")
     for key in item:
         if key not in _CALL_KEYS:
             near = nearest(str(key), _CALL_KEYS)
@@ -92,7 +92,7 @@ def _call(item: Any) -> ToolCall:
     inner = item.get("function", item)
     name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(name, str) or not name.strip():
-        raise DataError("a tool call has no name", reason="bad_tool_call", fix=_CALL_FIX)
+        raise _bad_call("a tool call has no name")
     identity = item.get("id")
     return ToolCall(name=name, arguments=_arguments(inner.get("arguments")), id=None if identity is None else str(identity))
 
@@ -100,10 +100,10 @@ def _call(item: Any) -> ToolCall:
 def _arguments(value: Any) -> str:
     if value is None or value == "":
         return "{}"
-    text = value if isinstance(value, str) else _text(value, "the arguments", "bad_tool_call", _CALL_FIX)
-    found = _json(text, "the arguments are no JSON", "bad_tool_call", _CALL_FIX)
+    text = value if isinstance(value, str) else _text(value, "the arguments", _bad_call)
+    found = _json(text, "the arguments are no JSON", _bad_call)
     if not isinstance(found, dict):
-        raise DataError(f"the arguments of a tool call are {text[:40]}, no object", reason="bad_tool_call", fix=_CALL_FIX)
+        raise _bad_call(f"the arguments of a tool call are {text[:40]}, no object")
     return text
 
 
@@ -122,7 +122,8 @@ def with_calls(message: Message, turn: Mapping[str, Any]) -> Message:
     """The message with its reasoning and calls, or with which call it answers. DataError where another role has them."""
     calls, reasoning = calls_of(turn), reasoning_of(turn)
     identity, name = turn.get("tool_call_id"), turn.get("name")
-    for what, there, role in (("tool calls", calls, "assistant"), ("reasoning", reasoning, "assistant"), ("tool_call_id", identity, "tool")):
+    owned = (("tool calls", calls, "assistant"), ("reasoning", reasoning, "assistant"), ("tool_call_id", identity, "tool"))
+    for what, there, role in owned:
         if there and message.role != role:
             raise DataError(f"{what} in a turn of the {message.role}", reason="unknown_field", fix=f"only the {role}'s turns have them")
     if message.role == "tool":
@@ -130,15 +131,23 @@ def with_calls(message: Message, turn: Mapping[str, Any]) -> Message:
     return replace(message, tool_calls=calls, reasoning=reasoning) if calls or reasoning else message
 
 
-def _json(text: str, problem: str, reason: str, fix: str) -> Any:
+def _bad_tool(problem: str) -> DataError:
+    return DataError(problem, reason="bad_tool", fix=_TOOL_FIX)
+
+
+def _bad_call(problem: str) -> DataError:
+    return DataError(problem, reason="bad_tool_call", fix=_CALL_FIX)
+
+
+def _json(text: str, problem: str, wrong: Callable[[str], DataError]) -> Any:
     try:
         return read_json(text, strict=True)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{problem}: {error}", reason=reason, fix=fix) from None
+        raise wrong(f"{problem}: {error}") from None
 
 
-def _text(value: Any, what: str, reason: str, fix: str) -> str:
+def _text(value: Any, what: str, wrong: Callable[[str], DataError]) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"{what} can't be written as JSON: {error}", reason=reason, fix=fix) from None
+        raise wrong(f"{what} can't be written as JSON: {error}") from None

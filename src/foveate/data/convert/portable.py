@@ -15,7 +15,7 @@ from foveate.data.media.blob import open_blob
 from foveate.data.media.frames import frame_list
 from foveate.data.media.sniff import SUFFIXES, sniff
 from foveate.errors import DataError
-from foveate.types import Audio, Conversation, Image, MediaKind, Text, Video, kind_of
+from foveate.types import Audio, Conversation, Image, MediaKind, Message, Text, Video, kind_of
 
 TEXTS = ("text", "literal")  # types of the parts that are no media
 
@@ -39,9 +39,10 @@ class Medium:
 class Portable:
     """Messages whose parts name no medium: each takes the next one of `media`, in the order of reading."""
 
-    messages: tuple[dict[str, Any], ...]  # role, train, content: a list of parts
+    messages: tuple[dict[str, Any], ...]  # role, train, content: a list of parts, and what `_extras` adds
     media: tuple[Medium, ...]
     answers: tuple[str, ...]
+    tools: tuple[str, ...] = ()  # JSON of one definition each
 
     @property
     def size(self) -> int:
@@ -65,8 +66,18 @@ def portable(conversation: Conversation, *, rules: MediaSection) -> Portable:
             else:
                 media.append(_read(part, rules))
                 content.append({"type": media[-1].kind, **options(part)})
-        messages.append({"role": message.role, "train": message.train, "content": content})
-    return Portable(messages=tuple(messages), media=tuple(media), answers=conversation.answers)
+        messages.append({"role": message.role, "train": message.train, "content": content, **_extras(message)})
+    return Portable(messages=tuple(messages), media=tuple(media), answers=conversation.answers, tools=conversation.tools)
+
+
+def _extras(message: Message) -> dict[str, Any]:
+    """What few messages have, by the keys of the format `messages`."""
+    calls = [
+        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}} | ({} if call.id is None else {"id": call.id})
+        for call in message.tool_calls
+    ]
+    found = {"reasoning_content": message.reasoning, "tool_calls": calls, "tool_call_id": message.tool_call_id, "name": message.name}
+    return {key: value for key, value in found.items() if value} | ({} if message.weight == 1 else {"weight": float(message.weight)})
 
 
 def digest(record: Portable) -> bytes:
@@ -75,8 +86,9 @@ def digest(record: Portable) -> bytes:
     media = iter(record.media)
     for message in record.messages:
         parts = [_identity(part, media) for part in message["content"]]
-        total.update(json.dumps([message["role"], message["train"], parts]).encode() + b"\n")
-    total.update(json.dumps(record.answers).encode())
+        rest = [[key, message[key]] for key in sorted(set(message) - {"role", "train", "content"})]
+        total.update(json.dumps([message["role"], message["train"], parts, *rest]).encode() + b"\n")
+    total.update(json.dumps([record.answers, record.tools] if record.tools else record.answers).encode())
     return total.digest()
 
 

@@ -138,7 +138,8 @@ class ParquetShard:
 
 
 def parquet_schema() -> pa.Schema:
-    """`messages` (parts that take the next medium of their column), `images`, `audios`, `videos` ({bytes, path}), `answers`."""
+    """`messages` (parts that take the next medium of their column), `images`, `audios`, `videos` ({bytes, path}), `answers`,
+    `tools` (JSON)."""
     import pyarrow as pa
 
     medium = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -148,17 +149,27 @@ def parquet_schema() -> pa.Schema:
             ("start", pa.float64()), ("end", pa.float64()), ("frames_fps", pa.float64()),
         ]
     )  # fmt: skip
-    message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
+    call = pa.struct(
+        [("id", pa.string()), ("type", pa.string()), ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())]))]
+    )
+    message = pa.struct(
+        [
+            ("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_()), ("weight", pa.float64()),
+            ("reasoning_content", pa.string()), ("tool_calls", pa.list_(call)), ("tool_call_id", pa.string()), ("name", pa.string()),
+        ]
+    )  # fmt: skip
     return pa.schema(
         [
             ("messages", pa.list_(message)), ("images", pa.list_(medium)), ("audios", pa.list_(medium)),
             ("videos", pa.list_(pa.struct([*medium, ("frames", pa.list_(medium))]))), ("answers", pa.list_(pa.string())),
+            ("tools", pa.string()),
         ]
     )  # fmt: skip
 
 
 def _parquet_row(record: Portable) -> dict[str, Any]:
     row: dict[str, Any] = {"messages": list(record.messages), "answers": list(record.answers), "images": [], "audios": [], "videos": []}
+    row["tools"] = f"[{', '.join(record.tools)}]" if record.tools else None
     for medium in record.media:
         value: dict[str, Any] = {"bytes": medium.data, "path": medium.name}
         if medium.frames:
@@ -186,7 +197,8 @@ class TarShard:
             names.append(own if medium.frames else own[0])
         rest = iter(names)
         messages = [{**message, "content": [_named(part, rest) for part in message["content"]]} for message in record.messages]
-        text = json.dumps({"messages": messages, "answers": record.answers}, ensure_ascii=False, allow_nan=False)
+        row = {"messages": messages, "answers": record.answers} | ({"tools": list(map(json.loads, record.tools))} if record.tools else {})
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
         self._write(f"{key}.json", text.encode())
         for name, medium in media:
             self._write(f"{key}.{name}", medium.data)

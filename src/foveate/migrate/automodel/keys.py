@@ -63,7 +63,8 @@ ROWS: tuple[Row, ...] = (
     Row(keys="peft.dropout_position", why="see peft.dropout"),
     Row(keys="peft.lora_A_init peft.lora_a_init", why="adapters start as PEFT draws them: B at zero, so the first step is the same"),
     Row(keys="peft.lora_dtype", why="adapters are held in float32"),
-    Row(keys="peft.use_dora peft.moe_rank_scaling peft.expert_weight_format", state="dropped", why="LoRA only, one rank for all layers"),
+    Row(keys="peft.use_dora", to="tuning.dora"),
+    Row(keys="peft.moe_rank_scaling peft.expert_weight_format", state="dropped", why="one rank for all layers"),
     Row(
         keys="freeze_config.freeze_vision_tower freeze_config.freeze_audio_tower freeze_config.freeze_language_model "
         "freeze_config.freeze_embeddings freeze_config.freeze_modules freeze_config.unfreeze_modules",
@@ -250,6 +251,12 @@ ROWS: tuple[Row, ...] = (
     Row(keys="ci.* ci", why="settings of the project's own tests"),
     Row(keys="benchmark.* profiling.* nsys.* mfu.* prewarm.* embedding_row_repair.*", why="concerns measurements, not results"),
     Row(keys="compile.*", why="changes speed, not results"),
+    Row(
+        keys="quantization.load_in_4bit quantization.load_in_8bit quantization.bnb_4bit_quant_type "
+        "quantization.bnb_4bit_use_double_quant",
+        to="model.quantize",
+    ),
+    Row(keys="quantization.bnb_4bit_compute_dtype quantization.bnb_4bit_quant_storage quantization._target_", why="set by the trainer itself"),
     Row(
         keys="quantization.* fp8.* qat.*",
         state="dropped",

@@ -44,6 +44,7 @@ def build_model(draft: Draft, base: Path) -> None:
     for revision in ("model.revision", "model.config.revision"):
         draft.map(revision, "model.revision", draft.text(revision))
     _dtype(draft)
+    _quantize(draft)
     for section in ("model", "processor", "tokenizer"):
         remote_code(draft, f"{section}.trust_remote_code", first=section == "model")
     _processor(draft, name)
@@ -53,6 +54,22 @@ def build_model(draft: Draft, base: Path) -> None:
             draft.map(key, "model.chat_template", placed(template, base) if looks_local(template) else template)
         else:
             draft.took(key, "unneeded", "the template is named already")
+
+
+def _quantize(draft: Draft) -> None:
+    """4 or 8 bits by bitsandbytes, where `quantization` asks for them."""
+    section = "quantization"
+    bits = 4 if draft.flag(f"{section}.load_in_4bit") else 8 if draft.flag(f"{section}.load_in_8bit") else None
+    if bits is None:
+        return
+    settings: dict[str, Any] = {"bits": bits}
+    if bits == 4:
+        kind, double = draft.text(f"{section}.bnb_4bit_quant_type"), draft.flag(f"{section}.bnb_4bit_use_double_quant", default=True)
+        settings |= {"type": kind or "nf4", "double": double}
+    why = "of the language part; vision tower and projector stay as they are"
+    draft.map(f"{section}.load_in_{bits}bit", "model.quantize", settings, why, "changed")
+    for name in ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant"):
+        draft.took(f"{section}.{name}", "mapped" if bits == 4 else "unneeded", "", ("model.quantize",))
 
 
 def _model_key(draft: Draft) -> str | None:
@@ -138,6 +155,8 @@ def build_tuning(draft: Draft, *, speech: bool) -> None:
     _parts(draft, [part for part in _PARTS if part in adapted - frozen], set(), "(peft)", towers)
     draft.map("peft.dim" if draft.has("peft.dim") else "(peft.dim)", "tuning.rank", draft.whole("peft.dim") or 8)
     draft.map("peft.alpha" if draft.has("peft.alpha") else "(peft.alpha)", "tuning.alpha", draft.number("peft.alpha") or 32)
+    if draft.flag("peft.use_dora"):
+        draft.map("peft.use_dora", "tuning.dora", True)
     dropout = draft.number("peft.dropout")
     if dropout:
         before = draft.get("peft.dropout_position") == "pre"
@@ -206,7 +225,7 @@ def _selected(draft: Draft, key: str) -> set[str]:
         else:
             found.add(part)
     if odd:
-        draft.took(key, "dropped", f"parts are frozen as a whole, so {', '.join(odd)} can't be chosen")
+        draft.took(key, "manual", f"read as parts alone; where {', '.join(odd)} lies in a trained part, name it in tuning.exclude")
     else:
         draft.took(key, "mapped", "read as whole parts", ("tuning.parts",))
     return found
@@ -227,7 +246,10 @@ def _adapted(draft: Draft, towers: Towers) -> set[str]:
     draft.took("peft.match_all_linear", "mapped", "", ("tuning.parts",))
     if excluded and not targets:
         odd = [pattern for pattern in excluded if not any(word in pattern for word in _TOWER_WORDS)]
-        why = f"parts are adapted as a whole: {', '.join(odd)} can't be left out (tuning.targets can name what to adapt)" if odd else ""
+        left = [pattern for pattern in odd if touched([pattern], towers.language)]
+        draft.map("peft.exclude_modules", "tuning.exclude", left or None)
+        odd = [pattern for pattern in odd if pattern not in left]
+        why = f"{', '.join(odd)} names no linear layer that is known here; tuning.exclude leaves layers out" if odd else ""
         draft.took("peft.exclude_modules", "changed" if odd else "mapped", why, ("tuning.parts",))
         return {part for part, names in named.items() if not all(touched(excluded, [name]) for name in names)}
     key = "peft.target_modules" if targets else "(peft.target_modules)"

@@ -10,7 +10,7 @@ _PREPARED = "nothing is prepared ahead: records are encoded while training"
 _LAUNCH = "concerns how processes are started and talk to each other"
 _KERNELS = "a choice of kernels; results do not depend on it"
 _VIDEO = "how a clip is sampled stands in the records: `fps` or `num_frames` of a video part"
-_TOKENS = "the checkpoint's tokenizer is taken as it is"
+_TOKENS = "the checkpoint's tokenizer is taken as it is, but for new tokens"
 
 ROWS: tuple[Row, ...] = (
     # model
@@ -32,12 +32,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(keys="cache_dir", state="manual", why="set HF_HOME to the cache's folder"),
     Row(keys="hf_hub_token ms_hub_token om_hub_token", state="manual", why="run `hf auth login`; a token does not belong into a recipe"),
-    Row(keys="quantization_* double_quantization", state="dropped", why="weights are held in float32, bfloat16 or float16"),
-    Row(
-        keys="resize_vocab add_tokens add_special_tokens split_special_tokens new_special_tokens_config init_special_tokens",
-        state="dropped",
-        why=_TOKENS,
-    ),
+    Row(keys="quantization_bit quantization_type quantization_method double_quantization", to="model.quantize", why="4 and 8 bits"),
+    Row(keys="quantization_device_map", why="set by the trainer itself"),
+    Row(keys="quantization_*", state="dropped", why="concerns weights that are quantised for serving"),
+    Row(keys="add_tokens", to="model.add_tokens"),
+    Row(keys="add_special_tokens", to="model.add_special_tokens"),
+    Row(keys="resize_vocab", why="embeddings grow where new tokens need it"),
+    Row(keys="split_special_tokens new_special_tokens_config init_special_tokens", state="dropped", why=_TOKENS),
     Row(
         keys="rope_scaling shift_attn mixture_of_depths moe_aux_loss_coef train_from_scratch",
         state="dropped",
@@ -71,17 +72,19 @@ ROWS: tuple[Row, ...] = (
     Row(keys="do_eval do_predict", why="`foveate eval` measures"),
     Row(keys="finetuning_type", to="tuning.type"),
     Row(keys="lora_rank", to="tuning.rank"),
-    Row(keys="lora_alpha use_rslora", to="tuning.alpha", why="twice the rank unless set"),
+    Row(keys="lora_alpha", to="tuning.alpha", why="twice the rank unless set"),
+    Row(keys="use_rslora", to="tuning.rslora"),
+    Row(keys="use_dora", to="tuning.dora"),
     Row(keys="lora_dropout", to="tuning.dropout"),
     Row(keys="lora_target", to="tuning.targets"),
-    Row(keys="additional_target", to="tuning.also_full"),
+    Row(keys="additional_target", to="tuning.also_full", why="parts; other modules become tuning.modules_to_save"),
     Row(
         keys="freeze_vision_tower freeze_multi_modal_projector freeze_language_model",
         to="tuning.parts",
         why="vision and projector are frozen unless set",
     ),
     Row(keys="train_mm_proj_only", why="is off by default"),
-    Row(keys="use_dora pissa_* loraplus_* oft_* module_dropout", state="dropped", why="LoRA only"),
+    Row(keys="pissa_* loraplus_* oft_* module_dropout", state="dropped", why="LoRA only"),
     Row(
         keys="freeze_trainable_layers freeze_trainable_modules freeze_extra_modules use_llama_pro",
         state="dropped",
@@ -112,7 +115,7 @@ ROWS: tuple[Row, ...] = (
         keys="enable_thinking preserve_thinking reasoning_effort",
         switch=False,
         state="changed",
-        why="the chat template decides about thinking; see model.chat_template",
+        why="the chat template decides about thinking; model.template_options sets its variables",
     ),
     Row(keys="tool_format", state="changed", why="the chat template decides how tools are written"),
     Row(keys="train_on_prompt", state="dropped", why="only answers are trained"),

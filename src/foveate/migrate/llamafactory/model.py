@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from foveate.errors import FoveateError
@@ -32,11 +31,37 @@ def build_model(draft: Draft, base: Path) -> None:
         draft.took("model_revision", "unneeded", "main is the default")
     _remote_code(draft)
     _precision(draft)
+    _quantize(draft)
+    _tokens(draft)
     # Off only when said: LLaMA-Factory recomputes activations by default.
     off = draft.flag("disable_gradient_checkpointing")
     key = "disable_gradient_checkpointing" if "disable_gradient_checkpointing" in draft.leaves else "(disable_gradient_checkpointing)"
     draft.map(key, "train.gradient_checkpointing", not off)
     draft.took("gradient_checkpointing", "unneeded", "LLaMA-Factory goes by disable_gradient_checkpointing")
+
+
+def _quantize(draft: Draft) -> None:
+    """4 or 8 bits by bitsandbytes; the other methods and numbers have no counterpart."""
+    keys = ("quantization_bit", "quantization_type", "quantization_method", "double_quantization")
+    bits, method = draft.whole("quantization_bit"), (draft.text("quantization_method") or "bnb").lower()
+    if bits is None:
+        for key in keys[1:]:
+            draft.took(key, "unneeded", "has no effect without quantization_bit")
+        return
+    if bits not in (4, 8) or method not in ("bnb", "bitsandbytes"):
+        draft.took("quantization_bit", "dropped", f"{bits} bits by {method} have no counterpart: 4 or 8 by bitsandbytes, 8 by torchao")
+        return
+    settings: dict[str, object] = {"bits": bits}
+    if bits == 4:
+        settings |= {"type": draft.text("quantization_type") or "nf4", "double": draft.flag("double_quantization", default=True)}
+    draft.map("quantization_bit", "model.quantize", settings, "of the language part; vision tower and projector stay as they are", "changed")
+    for key in keys[1:]:
+        draft.took(key, "mapped" if bits == 4 else "unneeded", "", ("model.quantize",))
+
+
+def _tokens(draft: Draft) -> None:
+    for key in ("add_tokens", "add_special_tokens"):
+        draft.map(key, f"model.{key}", draft.texts(key) or None)
 
 
 def _remote_code(draft: Draft) -> None:
@@ -111,13 +136,12 @@ def _lora(draft: Draft, parts: list[str]) -> None:
     draft.map("lora_rank" if draft.has("lora_rank") else "(lora_rank)", "tuning.rank", rank)
     alpha = draft.number("lora_alpha")
     origin, scale = ("lora_alpha", alpha) if alpha else ("(lora_alpha)", 2.0 * rank)
-    if draft.flag("use_rslora"):
-        why = "times the root of the rank: what rank-stabilised LoRA scales by"
-        draft.map("use_rslora", "tuning.alpha", round(scale * math.sqrt(rank), 6), why, "mapped")
-        draft.took("lora_alpha", "mapped", "see use_rslora", ("tuning.alpha",))
-    else:
-        draft.map(origin, "tuning.alpha", scale)
-        draft.took("use_rslora", "unneeded", "is off by default")
+    draft.map(origin, "tuning.alpha", scale)
+    for key, to in (("use_rslora", "tuning.rslora"), ("use_dora", "tuning.dora")):
+        if draft.flag(key):
+            draft.map(key, to, True)
+        else:
+            draft.took(key, "unneeded", "is off by default")
     draft.map("lora_dropout", "tuning.dropout", draft.number("lora_dropout"))
     targets = draft.texts("lora_target") or ["all"]
     if targets == ["all"]:
@@ -131,5 +155,4 @@ def _lora(draft: Draft, parts: list[str]) -> None:
     also = [part for part in found if part not in draft.values["tuning.parts"]]
     odd = [name for name in whole if name.rpartition(".")[2] not in _WHOLE]
     draft.map("additional_target", "tuning.also_full", also or None)
-    if odd:
-        draft.took("additional_target", "dropped", f"parts are trained in full as a whole, so {', '.join(odd)} can't be chosen")
+    draft.map("additional_target", "tuning.modules_to_save", odd or None)

@@ -28,6 +28,7 @@ from foveate.model.tiny import (
     minicpm,
     mistral,
     mrope,
+    older,
     others,
     phi,
     qwen_omni,
@@ -55,6 +56,7 @@ _MODULES = (
     minicpm,
     mistral,
     mrope,
+    older,
     others,
     phi,
     qwen_omni,
@@ -73,10 +75,10 @@ def build(name: str) -> tuple[Any, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = model_class(config)
-        # Some families start a projector at zero, which would hide whatever goes wrong behind it.
+        # Some families start a projector or a gate at zero, which would hide whatever goes wrong behind it.
         for parameter in model.parameters():
-            if parameter.ndim > 1 and not bool(parameter.any()):
-                torch.nn.init.normal_(parameter, std=0.02)
+            if (parameter.ndim > 1 or parameter.numel() == 1) and not bool(parameter.any()):
+                torch.nn.init.normal_(parameter, std=0.02 if parameter.ndim > 1 else 1.0)
         return mend(model), made
 
 

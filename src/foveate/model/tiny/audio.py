@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foveate.model.chat_templates import VOXTRAL
 from foveate.model.tiny.base import TEXT, Build, chatml, chatml_tokenizer, qwen2, tokenizer
 from foveate.model.tiny.templates import AUDIO_TEMPLATE
 
@@ -143,6 +144,27 @@ def _nemo_speechlm() -> tuple[Any, Any, Any]:
     return hf.Nemotron3_5TranscribeForConditionalGeneration, config, made
 
 
+def _voxtral() -> tuple[Any, Any, Any]:
+    """Windows of 30 s, 375 tokens each; the processor takes token 24 for the sound's."""
+    import transformers as hf
+
+    from foveate.model import voxtral
+
+    named = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
+    special = (*named, *(f"<SPECIAL_{i}>" for i in range(len(named), 24)), "[AUDIO]", "[BEGIN_AUDIO]", "<pad>")
+    tok = tokenizer(special, eos="</s>", pad="<pad>", bos="<s>")
+    tok.chat_template = VOXTRAL
+    processor = voxtral.adapt(hf.VoxtralProcessor(hf.WhisperFeatureExtractor(feature_size=32), tok))
+    processor.chat_template = VOXTRAL
+    ids = dict(bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
+    config = hf.VoxtralConfig(
+        audio_token_id=24,
+        audio_config=_whisper(max_source_positions=1500, intermediate_size=256),
+        text_config=dict(model_type="llama", vocab_size=len(tok), head_dim=32, **ids, **TEXT),
+    )
+    return hf.VoxtralForConditionalGeneration, config, processor
+
+
 BUILDS: dict[str, Build] = {
     "fun_asr_nano": _fun_asr_nano,
     "granite_speech": _granite_speech,
@@ -151,4 +173,5 @@ BUILDS: dict[str, Build] = {
     "nemo_speechlm": _nemo_speechlm,
     "qwen2_audio": _qwen2_audio,
     "vibevoice_asr": _vibevoice_asr,
+    "voxtral": _voxtral,
 }

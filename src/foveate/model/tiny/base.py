@@ -28,6 +28,8 @@ TEXT = dict(
     max_position_embeddings=2048,
 )
 
+MROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}  # three axes of a head of 32
+
 VISION = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=16)
 
 

@@ -116,9 +116,27 @@ def _deepseek_ocr2() -> tuple[Any, Any, Any]:
     return hf.DeepseekOcr2ForConditionalGeneration, config, processor
 
 
+def _unlimited_ocr() -> tuple[Any, Any, Any]:
+    """A page of 4x4 tokens and its tiles of 3x3, a learnt token after each row; 16 pixels a token."""
+    import transformers as hf
+
+    tok = _tokenizer(extra=dict(image_token="<image>"))
+    images = hf.UnlimitedOcrImageProcessor(size=_SQUARE, tile_size=48, max_patches=4, maximum_pad_value=48)
+    template = _turns("<|User|>", "<|Assistant|>", "<image>\n")
+    processor = hf.UnlimitedOcrProcessor(images, tok, patch_size=4, chat_template=template)
+    clip = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=16)
+    config = hf.UnlimitedOcrConfig(
+        image_token_id=tok.convert_tokens_to_ids("<image>"),
+        vision_config=dict(sam_config=dict(_SAM, patch_size=4, downsample_channels=[32, 64]), encoder_config=clip),
+        text_config=dict(_ocr_text(tok), sliding_window=16),
+    )
+    return hf.UnlimitedOcrForConditionalGeneration, config, processor
+
+
 BUILDS: dict[str, Build] = {
     "deepseek_vl": _deepseek_vl,
     "deepseek_vl_hybrid": _deepseek_vl_hybrid,
     "janus": _janus,
     "deepseek_ocr2": _deepseek_ocr2,
+    "unlimited_ocr": _unlimited_ocr,
 }

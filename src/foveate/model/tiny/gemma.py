@@ -27,15 +27,21 @@ def _ids(tok: Any, **names: str) -> dict[str, int]:
     return {name: tok.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
-def _gemma3(shield: bool = False) -> tuple[Any, Any, Any]:
-    """Gemma 3; ShieldGemma 2 is the same model under another name, trained as Gemma 3 is and with its processor."""
+def _gemma3_processor() -> Any:
     import transformers as hf
 
     tok = tokenizer(GEMMA + tuple(_IMAGE.values()), eos="<eos>", pad="<pad>", bos="<bos>", extra=_IMAGE)
     images = hf.Gemma3ImageProcessor(size={"height": 64, "width": 64})
-    processor = hf.Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_TEMPLATE)
+    return hf.Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_TEMPLATE)
+
+
+def _gemma3() -> tuple[Any, Any, Any]:
+    import transformers as hf
+
+    processor = _gemma3_processor()
+    tok = processor.tokenizer
     ids = _ids(tok, boi_token_index="<start_of_image>", eoi_token_index="<end_of_image>", image_token_index="<image_soft_token>")
-    config = (hf.ShieldGemma2Config if shield else hf.Gemma3Config)(
+    config = hf.Gemma3Config(
         mm_tokens_per_image=16,
         vision_config=dict(model_type="siglip_vision_model", vision_use_head=False, **{**VISION, "patch_size": 8}),
         text_config=dict(
@@ -132,7 +138,7 @@ def _gemma4() -> tuple[Any, Any, Any]:
     vision = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, head_dim=16)
     config = hf.Gemma4Config(
         **_gemma4_ids(tok),
-        vision_config=dict(patch_size=4, pooling_kernel_size=2, position_embedding_size=256, **vision),
+        vision_config=dict(patch_size=4, pooling_kernel_size=2, position_embedding_size=256, initializer_range=0.1, **vision),
         audio_config=dict(
             hidden_size=64, num_hidden_layers=1, num_attention_heads=4, subsampling_conv_channels=[32, 8], output_proj_dims=64
         ),
@@ -203,11 +209,30 @@ def _paligemma() -> tuple[Any, Any, Any]:
     return hf.PaliGemmaForConditionalGeneration, config, processor
 
 
+def _t5gemma2() -> tuple[Any, Any, Any]:
+    """An encoder that reads question and image, and a decoder that writes the answer."""
+    import transformers as hf
+
+    processor = _gemma3_processor()
+    tok = processor.tokenizer
+    text = dict(vocab_size=len(tok), head_dim=32, query_pre_attn_scalar=32, sliding_window=64, **TEXT)
+    text["layer_types"] = ["sliding_attention", "full_attention"]
+    image = _ids(tok, boi_token_index="<start_of_image>", eoi_token_index="<end_of_image>", image_token_index="<image_soft_token>")
+    vision = dict(model_type="siglip_vision_model", vision_use_head=False, **{**VISION, "patch_size": 8})
+    config = hf.T5Gemma2Config(
+        encoder=dict(mm_tokens_per_image=16, vision_config=vision, text_config=text, **image),
+        decoder=text,
+        image_token_index=image["image_token_index"],
+        decoder_start_token_id=tok.bos_token_id,
+    )
+    return hf.T5Gemma2ForConditionalGeneration, config, processor
+
+
 BUILDS: dict[str, Build] = {
     "gemma3": _gemma3,
     "gemma3n": _gemma3n,
     "gemma4": _gemma4,
     "gemma4_unified": _gemma4_unified,
     "paligemma": _paligemma,
-    "shieldgemma2": lambda: _gemma3(shield=True),
+    "t5gemma2": _t5gemma2,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.model.tiny.base import TEXT, Build, content, tokenizer
+from foveate.model.tiny.base import MROPE, TEXT, Build, content, tokenizer
 
 _WORDS = ("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>", "<|image|>", "<|video|>")
 
@@ -16,8 +16,6 @@ _TEMPLATE = (
     + "{% if m['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-
-_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
 
 _SIZE = {"shortest_edge": 28 * 28 * 2, "longest_edge": 8 * 112 * 112}
 
@@ -35,7 +33,7 @@ def _ids(tok: Any) -> dict[str, int]:
 
 
 def _text(tok: Any) -> dict[str, Any]:
-    return dict(vocab_size=len(tok), rope_parameters=_ROPE, pad_token_id=0, eos_token_id=0, **TEXT)
+    return dict(vocab_size=len(tok), rope_parameters=dict(MROPE, partial_rotary_factor=1.0), pad_token_id=0, eos_token_id=0, **TEXT)
 
 
 def _glm4v_processor(tok: Any) -> Any:

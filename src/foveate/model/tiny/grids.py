@@ -133,10 +133,49 @@ def _hyperclovax_vision_v2() -> tuple[Any, Any, Any]:
     return hf.HyperCLOVAXVisionV2ForConditionalGeneration, config, processor
 
 
+def _dots3_note() -> tuple[Any, Any, Any]:
+    """A layer with a window, one of compressed attention to chosen keys and of experts; it sees and hears, 4 s of sound at a time."""
+    import transformers as hf
+
+    media = ("<|img|>", "<|imgpad|>", "<|endofimg|>", "<|video_pad|>", "<|audio_comp_start|>", "<|audio_comp_pad|>", "<|audio_comp_end|>")
+    roles = ("<|system|>", "<|user|>", "<|assistant|>", "<|endofsystem|>", "<|endofuser|>", "<|endofassistant|>")
+    tok = tokenizer(("[PAD]", *roles, *media), eos="<|endofassistant|>", pad="[PAD]")
+    template = (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}"
+        + content(
+            "<|img|><|imgpad|><|endofimg|>", "<|img|><|video_pad|><|endofimg|>", "<|audio_comp_start|><|audio_comp_pad|><|audio_comp_end|>"
+        )
+        + "{{ '<|endof' + m['role'] + '|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    limits = dict(min_pixels=28 * 28, max_pixels=112 * 112)
+    images, video = hf.Qwen2VLImageProcessor(**limits, temporal_patch_size=1), hf.Qwen2VLVideoProcessor(**limits, temporal_patch_size=1)
+    features = hf.Dots3NoteFeatureExtractor(feature_size=32, chunk_length=4)
+    heads = dict(q_lora_rank=32, kv_lora_rank=32, qk_rope_head_dim=16, qk_nope_head_dim=16, head_dim=32, v_head_dim=32)
+    window = {f"swa_{name}": value for name, value in heads.items()} | dict(swa_num_attention_heads=4, swa_num_key_value_heads=4)
+    layers = dict(layer_types=["sliding_attention", "indexed_attention"], mlp_layer_types=["dense", "sparse"], sliding_window=16)
+    experts = dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, shared_experts_intermediate_size=64)
+    chosen = dict(index_topk=256, index_head_dim=16, index_n_heads=2)
+    text = dict(TEXT, num_key_value_heads=4, vocab_size=len(tok), pad_token_id=0, bos_token_id=None, eos_token_id=tok.eos_token_id)
+    vision = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, moe_intermediate_size=64)
+    vision |= dict(mlp_layer_types=["dense", "sparse"], num_local_experts=4, num_experts_per_tok=2, adapter_in_dim=64, adapter_out_dim=128)
+    sound = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=400)
+    sound |= dict(feature_size=32, downsample_hidden_size=16, adapter_input_size=64, adapter_out_dim=128)
+    names = dict(image_token_id="<|imgpad|>", video_token_id="<|video_pad|>", audio_token_id="<|audio_comp_pad|>")
+    config = hf.Dots3NoteConfig(
+        **{name: tok.convert_tokens_to_ids(word) for name, word in names.items()},
+        vision_config=vision,
+        audio_config=sound,
+        text_config=text | heads | window | layers | experts | chosen,
+    )
+    processor = hf.Dots3NoteProcessor(images, tok, video, features, chat_template=template)
+    return hf.Dots3NoteForConditionalGeneration, config, processor
+
+
 BUILDS: dict[str, Build] = {
     "video_llama_3": _video_llama_3,
     "exaone4_5": _exaone4_5,
     "kimi_k25": _kimi_k25,
+    "dots3_note": _dots3_note,
     "minimax_m3_vl": _minimax_m3_vl,
     "hyperclovax_vision_v2": _hyperclovax_vision_v2,
 }

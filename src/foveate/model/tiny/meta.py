@@ -108,11 +108,12 @@ def _chameleon() -> tuple[Any, Any, Any]:
     extra = dict(image_token="<image>", boi_token="<racm3:break>", eoi_token="<eoss>")
     tok = tokenizer(special, eos="</s>", pad="<pad>", bos="<s>", extra=extra)
     tok.sep_token = "<reserved08706>"
-    tok.chat_template = (
+    template = (
         "{{ bos_token }}{% for m in messages %}" + content("<image>") + "{{ sep_token if m['role'] == 'user' else eos_token }}{% endfor %}"
     )
     images = hf.ChameleonImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor = hf.ChameleonProcessor(images, tok, image_seq_length=16)
+    processor.chat_template = tok.chat_template = template
     config = hf.ChameleonConfig(
         vocab_size=len(tok),
         vocabulary_map={token: tok.convert_tokens_to_ids(token) for token in ("<image>", *codes)},

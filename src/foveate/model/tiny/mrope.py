@@ -1,12 +1,10 @@
-"""Models with rotary positions in three or more axes, beside Qwen's and GLM's own."""
+"""Models with rotary positions in three or more axes, beside those of Qwen and GLM: ERNIE, PaddleOCR-VL, HunYuan-VL."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from foveate.model.tiny.base import TEXT, Build, chatml, chatml_tokenizer, content, tokenizer
-
-_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+from foveate.model.tiny.base import MROPE, TEXT, Build, content, tokenizer
 
 
 def _said(image: str, video: str = "", end: str = "<|end_of_sentence|>") -> str:
@@ -47,7 +45,7 @@ def _ernie() -> tuple[Any, Any, Any]:
         vision_config=dict(depth=2, hidden_size=64, intermediate_size=128, num_heads=4, patch_size=14),
         text_config=dict(
             vocab_size=len(tok),
-            rope_parameters=dict(_ROPE, mrope_section=[6, 6, 4]),
+            rope_parameters=dict(MROPE, mrope_section=[6, 6, 4]),
             pad_token_id=0,
             bos_token_id=2,
             eos_token_id=3,
@@ -63,9 +61,7 @@ def _paddleocr_vl() -> tuple[Any, Any, Any]:
 
     words = ("<|IMAGE_START|>", "<|IMAGE_PLACEHOLDER|>", "<|IMAGE_END|>", "<|VIDEO_PLACEHOLDER|>")
     ends = ("<unk>", "</s>", "<|begin_of_sentence|>")
-    tok = tokenizer(
-        (*ends, *words), eos="</s>", pad="<unk>", bos="<|begin_of_sentence|>", extra=dict(image_token="<|IMAGE_PLACEHOLDER|>")
-    )
+    tok = tokenizer((*ends, *words), eos="</s>", pad="<unk>", bos="<|begin_of_sentence|>", extra=dict(image_token="<|IMAGE_PLACEHOLDER|>"))
     images = hf.PaddleOCRVLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 112 * 112})
     template = _said("<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>", end="</s>")
     start, image, end, video = tok.convert_tokens_to_ids(list(words))
@@ -75,7 +71,7 @@ def _paddleocr_vl() -> tuple[Any, Any, Any]:
         vision_start_token_id=start,
         vision_end_token_id=end,
         vision_config=dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14),
-        text_config=dict(vocab_size=len(tok), head_dim=32, rope_parameters=_ROPE, pad_token_id=0, bos_token_id=2, eos_token_id=1, **TEXT),
+        text_config=dict(vocab_size=len(tok), head_dim=32, rope_parameters=MROPE, pad_token_id=0, bos_token_id=2, eos_token_id=1, **TEXT),
     )
     return hf.PaddleOCRVLForConditionalGeneration, config, hf.PaddleOCRVLProcessor(images, tok, chat_template=template)
 
@@ -96,7 +92,7 @@ def _hunyuan_vl() -> tuple[Any, Any, Any]:
     ids = dict(zip(("image_token_id", "im_start_id", "im_end_id"), tok.convert_tokens_to_ids(list(words.values())), strict=True))
     vision = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, out_hidden_size=128)
     vision |= dict(text_hidden_size=128, max_image_size=128, min_image_size=32, img_max_token_num=64, max_vit_seq_len=64)
-    rope = dict(_ROPE, mrope_section=[4, 4, 4, 4])
+    rope = dict(MROPE, mrope_section=[4, 4, 4, 4])
     config = hf.HunYuanVLConfig(
         **ids,
         im_newline_id=tok.convert_tokens_to_ids("<|hy_newline|>"),
@@ -106,56 +102,4 @@ def _hunyuan_vl() -> tuple[Any, Any, Any]:
     return hf.HunYuanVLForConditionalGeneration, config, hf.HunYuanVLProcessor(images, tok, chat_template=template)
 
 
-_QWEN_WORDS = dict(
-    vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>", image_token="<|image_pad|>", video_token="<|video_pad|>"
-)
-
-_QWEN_TEMPLATE = chatml("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>")
-
-
-def _qwen_ids(tok: Any) -> dict[str, int]:
-    return {f"{name}_id": tok.convert_tokens_to_ids(word) for name, word in _QWEN_WORDS.items()}
-
-
-def _cosmos3_edge() -> tuple[Any, Any, Any]:
-    import transformers as hf
-
-    tok = chatml_tokenizer(*_QWEN_WORDS.values())
-    images = hf.Cosmos3EdgeImageProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
-    video = hf.Cosmos3EdgeVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128}, return_metadata=True)
-    vision = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_patches=64)
-    config = hf.Cosmos3EdgeConfig(
-        **_qwen_ids(tok),
-        projector_hidden_size=256,
-        vision_config=vision,
-        text_config=dict(vocab_size=len(tok), head_dim=32, rope_parameters=_ROPE, pad_token_id=0, bos_token_id=0, eos_token_id=2, **TEXT),
-    )
-    processor = hf.Cosmos3EdgeProcessor(images, tok, video, chat_template=_QWEN_TEMPLATE)
-    return hf.Cosmos3EdgeForConditionalGeneration, config, processor
-
-
-def _cosmos3_omni() -> tuple[Any, Any, Any]:
-    """Qwen3-VL's model under another name: what it reasons with of a larger one."""
-    import transformers as hf
-
-    tok = chatml_tokenizer(*_QWEN_WORDS.values())
-    images = hf.Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128})
-    video = hf.Qwen3VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128})
-    vision = dict(model_type="qwen3_vl_vision", depth=2, hidden_size=64, intermediate_size=128, out_hidden_size=128, num_heads=4)
-    rope = dict(_ROPE, mrope_interleaved=True)
-    config = hf.Cosmos3OmniConfig(
-        **_qwen_ids(tok),
-        vision_config=dict(vision, patch_size=16, num_position_embeddings=64, deepstack_visual_indexes=[0]),
-        text_config=dict(model_type="qwen3_vl_text", vocab_size=len(tok), head_dim=32, rope_parameters=rope, pad_token_id=0, **TEXT),
-    )
-    processor = hf.Qwen3VLProcessor(images, tok, video, chat_template=_QWEN_TEMPLATE)
-    return hf.Cosmos3OmniForConditionalGeneration, config, processor
-
-
-BUILDS: dict[str, Build] = {
-    "ernie4_5_vl_moe": _ernie,
-    "paddleocr_vl": _paddleocr_vl,
-    "hunyuan_vl": _hunyuan_vl,
-    "cosmos3_edge": _cosmos3_edge,
-    "cosmos3_omni": _cosmos3_omni,
-}
+BUILDS: dict[str, Build] = {"ernie4_5_vl_moe": _ernie, "paddleocr_vl": _paddleocr_vl, "hunyuan_vl": _hunyuan_vl}

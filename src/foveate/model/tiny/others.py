@@ -78,6 +78,8 @@ def _nemotron_h_omni() -> tuple[Any, Any, Any]:
             intermediate_size=128,
             num_mel_bins=32,
             projection_hidden_size=64,
+            projection_bias=True,
+            **dict.fromkeys(("dropout", "activation_dropout", "attention_dropout", "layerdrop"), 0.0),
             subsampling_conv_channels=16,
         ),
         text_config=dict(

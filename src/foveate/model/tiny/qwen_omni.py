@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.model.tiny.base import TEXT, Build, chatml, chatml_tokenizer
-
-_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+from foveate.model.tiny.base import MROPE, TEXT, Build, chatml, chatml_tokenizer
 
 _WORDS = dict(
     image_token="<|image_pad|>",
@@ -40,7 +38,7 @@ def _ids(tok: Any) -> dict[str, int]:
 
 def _thinker(tok: Any) -> dict[str, Any]:
     vision = dict(_SEEN, patch_size=14, fullatt_block_indexes=[1], window_size=56)
-    text = dict(vocab_size=len(tok), rope_parameters=_ROPE, bos_token_id=None, eos_token_id=2, pad_token_id=0, **TEXT)
+    text = dict(vocab_size=len(tok), rope_parameters=MROPE, bos_token_id=None, eos_token_id=2, pad_token_id=0, **TEXT)
     sound = dict(_SOUND, n_window=50)
     ids = _ids(tok)
     for kind in ("image", "video", "audio"):
@@ -67,7 +65,7 @@ def _qwen2_5_omni_thinker() -> tuple[Any, Any, Any]:
 
 def _moe_thinker(tok: Any) -> dict[str, Any]:
     vision = dict(_SEEN, patch_size=16, num_position_embeddings=64, deepstack_visual_indexes=[0])
-    rope = dict(_ROPE, mrope_interleaved=True)
+    rope = dict(MROPE, mrope_interleaved=True)
     experts = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64)
     text = dict(vocab_size=len(tok), head_dim=32, rope_parameters=rope, pad_token_id=0, **experts, **TEXT)
     sound = dict(_SOUND, n_window=50, n_window_infer=100, downsample_hidden_size=16)

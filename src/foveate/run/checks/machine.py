@@ -42,7 +42,7 @@ _LOGS = {"tensorboard": ("tensorboard", "tensorboard"), "wandb": ("wandb", "wand
 
 
 def build_skeleton(
-    result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, tokens: NewTokens = NewTokens()
+    result: Checked, recipe: Recipe, family: Family, encoder: Encoder | None, tokens: NewTokens
 ) -> nn.Module | None:
     """The model on the meta device as it will be trained; its parts table goes into the result. None where the tuning is wrong.
 

@@ -1,0 +1,1 @@
+"""Well-known published chat templates, written anew from what their documents say of them, with each family's special tokens."""

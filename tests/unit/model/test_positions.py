@@ -1,0 +1,45 @@
+"""Position ids that Foveate works out beforehand are those that each model works out for itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from foveate.model import tiny
+from foveate.model.families import FAMILIES
+from tests.conformance.subject import subject
+
+# Omni's thinkers stand for names of their own, GLM for frames written one by one, Qwen2.5-VL for seconds, HunYuan-VL for four axes.
+NAMES = (
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen2_5_omni_thinker",
+    "qwen3_omni_moe_thinker",
+    "glm4v",
+    "hunyuan_vl",
+    "ernie4_5_vl_moe",
+    "cosmos3_edge",
+)
+
+
+def test_the_names_have_rows() -> None:
+    assert all(FAMILIES[name].mrope and name in tiny.BUILDS for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_positions_are_the_models_own(name: str) -> None:
+    found = subject(name)
+    seen: list[torch.Tensor] = []
+    places = ("model.language_model.rotary_emb", "model.rotary_emb")  # the latter in the thinkers
+    rotary = next(module for place, module in found.model.named_modules() if place in places)
+    rotary.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs.get("position_ids", args[-1])), with_kwargs=True)
+    for what, (example, *_) in found.examples.items():
+        ids = example.input_ids[None]
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | example.media
+        inputs |= {key: value[None] for key, value in example.token_inputs.items()}
+        with torch.no_grad():
+            found.model(**inputs, use_cache=False)
+        own = seen.pop()[-len(example.position_ids) :]
+        assert torch.equal(own[:, 0].float(), example.position_ids.float()), what
+        several_axes = len(torch.unique(example.position_ids, dim=0)) > 1
+        assert several_axes == (what not in ("audio", "text alone")), what
