@@ -19,7 +19,7 @@ demo: setup
 
 # One thread for each of two workers: two threads each on two cores make a step ten times slower.
 test:
-	@bash scripts/setup.sh --browser
+	@bash scripts/setup.sh --tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(python) -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: setup

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv with everything that the demo and the tests need, exactly as constraints.txt pins it.
 #
-#   bash scripts/setup.sh [--browser]     --browser also sees to Chromium, which tests/browser opens pages with
+#   bash scripts/setup.sh [--tests]     --tests also sees to Chromium, which tests/browser opens pages with, and to espeak-ng and sox,
+#                                       with which tests/learn makes speech
 #
 # A finished set-up is known by a stamp that holds what it was made from; then this ends at once. Without one, whatever
 # stands in .venv is the remains of a run that was cut off, and is thrown away. PYTHON=/path/to/python picks an interpreter.
@@ -9,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/.foveate-setup
-extras=audio,video,hub,heic,zstd,quant,tensorboard,demo,dev
+extras=audio,video,hub,heic,zstd,quant,timm,tensorboard,demo,dev
 
 say() { printf '==> %s\n' "$*" >&2; }
 
@@ -75,17 +76,28 @@ install() {
   say "set-up done"
 }
 
-browser() {
+has_any() {
   local name
-  for name in chromium chromium-browser google-chrome; do
+  for name in "$@"; do
     if command -v "$name" >/dev/null; then return; fi
   done
-  say "installing Chromium for the browser tests"
-  apt_install chromium fonts-dejavu-core || say "Chromium is missing and can't be installed here: the browser tests will be skipped"
+  return 1
+}
+
+# What the tests use beside Python packages; those that miss it skip themselves.
+tools() {
+  if ! has_any chromium chromium-browser google-chrome; then
+    say "installing Chromium for the browser tests"
+    apt_install chromium fonts-dejavu-core || say "Chromium is missing and can't be installed here: the browser tests will be skipped"
+  fi
+  if ! has_any espeak-ng || ! has_any sox; then
+    say "installing espeak-ng and sox for the speech tests"
+    apt_install espeak-ng sox || say "espeak-ng or sox is missing and can't be installed here: the speech tests will be skipped"
+  fi
 }
 
 # Two at once would tear each other's .venv down.
 exec 9> .foveate-setup.lock
 if command -v flock >/dev/null; then flock 9; fi
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted)" ] || ! .venv/bin/python -c '' 2>/dev/null; then install; fi
-if [ "${1:-}" = --browser ]; then browser; fi
+if [ "${1:-}" = --tests ]; then tools; fi

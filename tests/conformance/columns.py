@@ -95,7 +95,8 @@ def equals_transformers(subject: Subject) -> str:
     for kind in subject.kinds:
         token = plain.token_for_strings(subject.processor, kind)
         for number, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True)):
-            talks.append((plain.chat_of(question, kind), answer, plain.media_arguments(kind, medium_file(kind, number, subject.rate_hz)), token))
+            media = plain.media_arguments(kind, medium_file(kind, number, subject.rate_hz))
+            talks.append((plain.chat_of(question, kind), answer, media, token))
     examples = [example for kind in subject.kinds for example in subject.examples[kind]]
     wanted = plain.loss_and_gradients(subject.fresh(), subject.processor, talks, subject.encoder.end_ids, dict(subject.family.constants))
     assert_equal(gradients(subject.fresh(), [subject.padded([example]) for example in examples], subject.family), wanted)

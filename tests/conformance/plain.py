@@ -51,7 +51,8 @@ def media_arguments(kind: str, data: bytes | list[bytes]) -> dict[str, Any]:
     frames = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in data])
     height, width = frames.shape[1:3]
     about = {"total_num_frames": len(frames), "fps": 2.0, "duration": len(frames) / 2, "frames_indices": list(range(len(frames)))}
-    return {"videos": [[frames]], "video_metadata": [[{**about, "height": height, "width": width}]], "do_sample_frames": False, "return_metadata": True}
+    settings = {"do_sample_frames": False, "return_metadata": True}
+    return {"videos": [[frames]], "video_metadata": [[{**about, "height": height, "width": width}]], **settings}
 
 
 def encode(processor: Any, chat: list[dict[str, Any]], media: dict[str, Any], *, generation: bool = False) -> dict[str, Tensor]:
@@ -82,7 +83,7 @@ def answer_place(processor: Any, chat: list[dict[str, Any]], answer: str, media:
 
 
 def decoder_loss(model: nn.Module, processor: Any, chat: list[dict[str, Any]], answer: str, media: dict[str, Any]) -> Tensor:
-    """Losses by token where the question is the encoder's, without a template if the processor can do without, and the answer the decoder's."""
+    """Losses by token where the question is the encoder's, without a template where that can be, and the answer the decoder's."""
     tokenizer = processor.tokenizer
     question = "".join(part.get("text", "") for part in chat[0]["content"])
     try:

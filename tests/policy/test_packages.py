@@ -21,8 +21,10 @@ DISTRIBUTIONS = {
     "pydantic_core": "pydantic",
 }
 # Never imported by Foveate, but needed by transformers for models that Foveate supports.
-NEEDED_BY_OTHERS = {"num2words", "bitsandbytes", "pytest-xdist", "matplotlib"}  # matplotlib: demo/draw_shapes.py opens the fonts that it carries
+# matplotlib: demo/draw_shapes.py opens the fonts that it carries.
+NEEDED_BY_OTHERS = {"num2words", "bitsandbytes", "timm", "pytest-xdist", "matplotlib"}
 NOT_SET_UP = ("wandb", "mlflow")  # extras that scripts/setup.sh leaves out
+IMPORTING = ("importlib.import_module", "import_module", "pytest.importorskip")
 RUN_AS_COMMANDS = {"ruff", "import-linter", "pytest"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -40,7 +42,7 @@ def imported(*folders: str) -> set[str]:
                 names |= {item.name.partition(".")[0] for item in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 names.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module"):
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTING:
                 names |= {str(item.value).partition(".")[0] for item in node.args if isinstance(item, ast.Constant)}
     own = {"foveate", "tests", "demo", "__future__"} | {path.stem for path in python_files("demo")}
     return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names - own - sys.stdlib_module_names}

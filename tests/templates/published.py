@@ -27,6 +27,8 @@ class Published:
     tools: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     file: str = ""
+    end: str = ""  # what ends a turn, if it is not `eos`
+    call_end: str = ""  # what ends a turn that calls a tool, if it is another one
 
 
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -64,18 +66,24 @@ PUBLISHED: dict[str, Published] = {
     "llama3_1": Published(_LLAMA3, eos="<|eot_id|>", bos="<|begin_of_text|>", tools=True),
     "llama4": Published(_LLAMA4, eos="<|eot|>", bos="<|begin_of_text|>", image="<|image|>", tools=True),
     "gemma3": Published((*GEMMA, "<start_of_image>"), eos="<end_of_turn>", bos="<bos>", image="<start_of_image>"),
-    "gemma4": Published(_GEMMA4, eos="<eos>", bos="<bos>", image="<|image|>", tools=True),
+    "gemma4": Published(
+        _GEMMA4, eos="<eos>", bos="<bos>", image="<|image|>", tools=True, end="<turn|>", call_end="<|tool_response>"
+    ),
     "mistral_v3": Published(_MISTRAL, eos="</s>", bos="<s>", tools=True),
     "mistral_v7": Published(_MISTRAL, eos="</s>", bos="<s>"),
     "pixtral": Published(_MISTRAL, eos="</s>", bos="<s>", image="[IMG]"),
     "phi4": Published((*_CHATML, "<|im_sep|>"), eos="<|im_end|>"),
-    "phi4_multimodal": Published(("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), eos="<|endoftext|>"),
+    "phi4_multimodal": Published(("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), eos="<|endoftext|>", end="<|end|>"),
     "smolvlm": Published(("<|im_start|>", "<end_of_utterance>", "<image>"), eos="<end_of_utterance>", image="<image>"),
     "internvl": Published((*_CHATML, "<IMG_CONTEXT>"), eos="<|im_end|>", image="<IMG_CONTEXT>"),
     "deepseek_v3": Published(_DEEPSEEK, **_SENTENCE, tools=True),
     "deepseek_r1": Published(_DEEPSEEK[:4], **_SENTENCE, added=("<think>", "</think>")),
     "glm4": Published(
-        ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"), eos="<|endoftext|>", tools=True
+        ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+        eos="<|endoftext|>",
+        tools=True,
+        end="<|user|>",
+        call_end="<|observation|>",
     ),
     "command_a": Published(_COMMAND, eos="<|END_OF_TURN_TOKEN|>", bos="<BOS_TOKEN>", image="<|IMG_PATCH|>", tools=True),
     "granite3": Published(

@@ -38,7 +38,9 @@ def with_tools(*messages: Message) -> Conversation:
 HI, AND = user("Hi"), user("And?")
 TALKS: dict[str, Conversation] = {
     "one turn": talk(HI, assistant("Hello.")),
-    "several turns, the first not trained": talk(HI, assistant("Hello.", train=False), AND, assistant("Fine."), user("So?"), assistant("Bye.")),
+    "several turns, the first not trained": talk(
+        HI, assistant("Hello.", train=False), AND, assistant("Fine."), user("So?"), assistant("Bye.")
+    ),
     "a system turn": talk(user("Be brief.", role="system"), HI, assistant("Hello.")),
     "an image": talk(user(picture(56, 56), "What?"), assistant("A wall.")),
     "reasoning": talk(HI, thinking("Hm.", "Hello."), AND, thinking("So.", "Bye.")),
@@ -48,6 +50,9 @@ TALKS: dict[str, Conversation] = {
     "a call and its result": with_tools(user("Sky?"), calling(CALL), result('{"sky": "clear"}'), assistant("Clear.")),
     "text beside two calls": with_tools(
         user("Sky?"), calling(CALL, OTHER, said="Let me see."), result("clear"), result("9:00", OTHER), assistant("Clear.")
+    ),
+    "reasoning before a call and behind its result": with_tools(
+        user("Sky?"), calling(CALL, reasoning="Look."), result("clear"), thinking("Good.", "Clear.")
     ),
     "a call at the end": with_tools(user("Sky?"), calling(CALL)),
     "two assistant turns in a row": talk(HI, assistant("Hello."), assistant("Again.")),

@@ -97,7 +97,8 @@ def test_what_is_trained_last_is_what_a_prompt_asks_for(name):
         if ids[: len(prompt)] != prompt:  # earlier turns look different where the conversation goes on
             assert name.startswith("qwen3") and title.startswith(("several", "reasoning", "two")), title
             continue
-        assert labels[len(prompt)] != IGNORED and labels[len(prompt) - 1] == IGNORED, title
+        assert labels[len(prompt)] != IGNORED, title
+        assert labels[len(prompt) - 1] == IGNORED or title.startswith("two"), title  # there the turn before ends at that place
 
 
 def test_there_are_enough():

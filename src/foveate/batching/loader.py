@@ -108,7 +108,8 @@ class StepSource(Dataset):
             holes |= bad
             samples, media = samples + len(used), media + sum(len(conversation.media) for conversation in used)
             batches.append(batch)
-        positions = sum(batch.inputs[name].numel() for batch in batches for name in ("input_ids", "decoder_input_ids") if name in batch.inputs)
+        sequences = ("input_ids", "decoder_input_ids")
+        positions = sum(batch.inputs[name].numel() for batch in batches for name in sequences if name in batch.inputs)
         return StepData(step=k, batches=tuple(batches), bad=tuple(holes.items()), samples=samples, media=media, positions=positions)
 
     def _dealt(self, lengths: dict[int, Length]) -> list[list[list[int]]]:

@@ -140,7 +140,7 @@ def _print_histogram(split: str, tokens: Tokens, console: Console) -> None:
 
 def _print_modules(result: Checked, console: Console) -> None:
     """What is trained and what is not."""
-    from foveate.report.log import modules_table
+    from foveate.report.log import print_modules
 
     if result.modules:
-        console.print(modules_table(result.modules))
+        print_modules(console, result.modules)

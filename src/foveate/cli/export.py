@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 @allow_code_option
 def command(
     run: Path, overrides: tuple[str, ...], out: Path | None, checkpoint: str | None, merge: bool | None, dtype: str,
-    max_shard_size: str | None,
-    samples: int, overwrite: bool, allow_code: bool,
+    max_shard_size: str | None, samples: int, overwrite: bool, allow_code: bool,
 ) -> int:  # fmt: skip
     """Write the model of RUN, a run's folder, as a Hugging Face folder: weights, processor, model card, parity certificate.
 

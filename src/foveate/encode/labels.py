@@ -104,7 +104,7 @@ def check_rendering(
             cursor = max(cursor, end)
         elif i not in marked.order:
             raise Unproven(f"the template leaves out {turn}: {short(slot.text)}")
-    _check_scalars(marked, text, slots)
+    _check_scalars(marked, text, slots, way)
     # A system text may be moved into the first or the last user turn; all other turns must keep their order.
     kept = [slots[i].message for i in marked.order if slots[i].role != "system"]
     if kept != sorted(kept):
@@ -115,15 +115,18 @@ def check_rendering(
     return frozenset(dropped)
 
 
-def _check_scalars(marked: marks.Marked, text: str, slots: Sequence[Slot]) -> None:
-    """That numbers, true, false and null stand between the pieces before and behind them."""
+def _check_scalars(marked: marks.Marked, text: str, slots: Sequence[Slot], way: Way) -> None:
+    """That numbers, true, false and null stand between the pieces before and behind them; of a template that sorts arguments, between
+    the messages before and behind theirs."""
     begin, waiting = 0, []
     for i, slot in enumerate(slots):
         if slot.kind == "scalar":
             waiting.append(slot)
-        elif i in marked.spans:
+        elif i in marked.spans and not (waiting and "key" in way.unmarked and slot.message == waiting[0].message):
             _check_between(text[begin : marked.spans[i][0]], waiting)
-            begin, waiting = marked.spans[i][1], []
+            waiting = []
+            if "key" not in way.unmarked or i + 1 == len(slots) or slots[i + 1].message != slot.message or slot.message < 0:
+                begin = marked.spans[i][1]
     _check_between(text[begin:], waiting)
 
 

@@ -135,7 +135,7 @@ class _Child:
         return answers
 
     def _ended(self, code: int, where: str) -> TemplateError:
-        if -code in (signal.SIGXCPU, signal.SIGKILL):
+        if -code in (signal.SIGPROF, signal.SIGKILL):
             return self._stopped(where)
         return TemplateError(f"the process that renders the chat template ended with {code}", where=where, fix=FIX)
 

@@ -92,7 +92,7 @@ class Bounds:
 
     def _begin(self, message: int, before: int, first: int) -> tuple[int, bool]:
         text, opening = self.marked.clean, self.turns.opening
-        if opening and text.count(opening, before, first) == 1:
+        if opening and self._knows(message - 1, before) and text.count(opening, before, first) == 1:
             return text.index(opening, before, first) + len(opening), True
         asked = replace(self.conversation, messages=self.conversation.messages[:message])
         prompt, (mark, place) = self._from_anchor(self.write(asked, True))
@@ -107,6 +107,11 @@ class Bounds:
                 if text.startswith(before_reply, base, first):
                     return base + len(before_reply), False
         raise Unproven(f"where message {message} (assistant) begins can't be told from how the template asks for it")
+
+    def _knows(self, message: int, before: int) -> bool:
+        """Whether all text of a message has its place, the last of it up to `before`: then what follows is the template's own."""
+        own = [self.marked.spans.get(i) for i, slot in enumerate(self.slots) if slot.message == message and slot.text.strip()]
+        return bool(own) and None not in own and max(end for _, end in own) == before
 
     def _before_reply(self, asked: Conversation, behind: tuple[Message, ...], mark: int) -> str | None:
         """What stands between the slot `mark` and a plain answer in the turn's place, `behind` being what follows it."""

@@ -198,7 +198,8 @@ def family_of(config: PretrainedConfig) -> Family:
     text = config.get_text_config(decoder=True)
     named = [getattr(part, "decoder_start_token_id", None) for part in (config, text)]
     start = next((found for found in named if found is not None), text.bos_token_id)
-    return replace(row, decoder_start=start, packs=False, why_padded="an encoder reads what is asked and a decoder writes the answer, each a row")
+    reason = "an encoder reads what is asked and a decoder writes the answer, each a row"
+    return replace(row, decoder_start=start, packs=False, why_padded=reason)
 
 
 def positions_of(config: PretrainedConfig) -> Positions | None:

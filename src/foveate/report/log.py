@@ -21,6 +21,7 @@ from foveate.report.answers import change, ends, primary_metric
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
 from foveate.report.text import count, duration, metric_name, metric_value, number, steps
 
+_LOG_WIDTH = 160  # of a table that is not shown on a terminal
 _WINDOW_STEPS = 20  # speed and time left are means over these
 _SHOWN_QUARANTINED = 3  # each bad record is in the ledger; the terminal gets the first few
 
@@ -78,7 +79,7 @@ class ProgressLine:
         for note in event.notes:
             self._print(f"note: {note}")
         if event.modules:
-            self._console.print(modules_table(event.modules), highlight=False)
+            print_modules(self._console, event.modules)
         resumed = f"resuming after step {event.step} of {event.total_steps}" if event.step else steps(event.total_steps)
         self._print(f"training: {resumed}, kept in {event.run_dir}")
         if self._console.is_terminal:
@@ -123,6 +124,11 @@ class ProgressLine:
         self._printed_at = self._clock()
         # Paths and answers may hold [brackets]: never read them as markup.
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_modules(console: Console, rows: Sequence[ModuleRow]) -> None:
+    """Print the table of what is trained; in a log file names are not broken to fit a terminal that is not there."""
+    console.print(modules_table(rows), highlight=False, width=None if console.is_terminal else _LOG_WIDTH)
 
 
 def modules_table(rows: Sequence[ModuleRow]) -> Table:

@@ -223,12 +223,14 @@ def _training(scene: _Scene) -> str:
 def _resume(scene: _Scene) -> str:
     """`--resume` to the end, with the remaining evaluations, checkpoints and the export."""
     before = len(_losses(scene))
-    if before < STEPS:
-        ended = _train(scene, "resume", "--resume")
-        if ended.code != 0:
-            raise FoveateError(cause(ended))
+    ended = _train(scene, "resume", "--resume")
+    if ended.code != 0:
+        raise FoveateError(cause(ended))
     losses = _losses(scene)
-    return f"steps {before + 1} to {len(losses)} after --resume, loss {losses[-1]:.3f}; final model written"
+    if len(losses) != STEPS:
+        raise FoveateError(f"the resumed run ended after step {len(losses)} of {STEPS}", where="foveate train --resume", fix="report it")
+    done = f"steps {before + 1} to {STEPS}" if before < STEPS else "the last checkpoint"
+    return f"{done} after --resume, loss {losses[-1]:.3f}; final model written"
 
 
 def _train(scene: _Scene, log: str, *more: str, watch: Callable[[subprocess.Popen], object] | None = None) -> Ended:

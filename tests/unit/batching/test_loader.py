@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_a_worker_still_ends_when_the_training_process_says_so(source):
     worker.terminate()
     worker.join(timeout=30)
     assert worker.exitcode == 0
+
+
+def test_conversations_that_go_alone_are_dealt_equally_to_all_ranks(source):
+    parts = {"mixture": source.mixture, "encoder": source.encoder, "plan": Plan(records=5, size=5, seed=1), "batch": source.batch}
+    alone = StepSource(**parts, family=replace(source.family, alone=frozenset({"image"})), share=Share())
+    ranks = [StepSource(**parts, family=alone.family, share=Share(rank=rank, world=2, towers=True))[0] for rank in range(2)]
+    assert [len(batch.origins) for batch in alone[0].batches] == [1] * 5
+    assert [sorted(len(batch.origins) for batch in data.batches) for data in ranks] in ([[1, 1, 1], [0, 1, 1]], [[0, 1, 1], [1, 1, 1]])
+    assert all("pixel_values" in batch.inputs for data in ranks for batch in data.batches)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from foveate.batching.pack import deal, pack_rows, pad_rows
+from foveate.batching.pack import deal, pack_rows, pad_rows, together
 
 
 def lengths_of(seed, count=64, top=400):
@@ -58,3 +58,9 @@ def test_fewer_samples_than_ranks_leave_empty_rows():
 
 def test_no_sample_at_all_still_gives_every_rank_a_row():
     assert deal(pack_rows([], max_tokens=10, rows=2), [], 2) in ([[], []], [[[]], [[]]])
+
+
+def test_what_must_go_alone_gets_a_row_each_and_kinds_are_not_mixed():
+    kinds = dict(enumerate(map(frozenset, ({"image"}, {"audio"}, set(), {"image"}, {"audio", "image"}, {"audio"}))))
+    assert together(kinds, frozenset(), 4) == [([0, 1, 2, 3, 4, 5], 4)]
+    assert together(kinds, frozenset({"audio"}), 4) == [([2], 4), ([1, 5], 1), ([4], 1), ([0, 3], 4)]

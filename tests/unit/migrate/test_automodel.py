@@ -75,8 +75,11 @@ def test_dora_quantised_weights_and_layers_left_out(tmp_path):
     peft = PEFT % "use_dora: true, exclude_modules: ['*visual*', '*.mlp.*']"
     text = peft + "quantization: {load_in_4bit: true, bnb_4bit_use_double_quant: false}\n"
     recipe = loaded(tmp_path, migrate(tmp_path, text, "model.pretrained_model_name_or_path=Qwen/Qwen2.5-VL-3B-Instruct"))
-    assert (recipe.tuning.dora, recipe.tuning.exclude, recipe.tuning.parts) == (True, ["*.mlp.*"], ["language"])
+    assert (recipe.tuning.dora, recipe.tuning.exclude, recipe.tuning.parts) == (True, ["*.mlp.*"], ["language", "head"])
     assert (recipe.model.quantize.bits, recipe.model.quantize.double) == (4, False)
+    assert recipe.parallel.strategy == "ddp"  # the source shards, which quantised weights are not
+    full = migrate(tmp_path, AUTOMODEL + "quantization: {load_in_8bit: true}\n")
+    assert (loaded(tmp_path, full).model.quantize, note(full, "quantization.load_in_8bit").state) == (None, "dropped")
 
 
 def test_patterns_that_are_no_part_are_told(tmp_path):

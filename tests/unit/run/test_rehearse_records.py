@@ -133,7 +133,7 @@ log: [tensorboard]
 
 
 def test_a_recipe_without_held_out_data_or_warm_up_gets_neither(mixture, encoder, tmp_path):
-    recipe = Recipe(data=DataSection(train=mixture.sections), optim={"warmup": 0.0})
+    recipe = Recipe(data=DataSection(train=list(mixture.sections)), optim={"warmup": 0.0})
     train = choose(mixture, "train", encoder=encoder, max_tokens=4096, rules=RULES)
     stand_in = StandIn(folder=tmp_path, family="smolvlm", own=False, said="")
     made = rehearsed_recipe(recipe, stand_in, train, None, tmp_path / "out", nproc=2)
@@ -141,7 +141,7 @@ def test_a_recipe_without_held_out_data_or_warm_up_gets_neither(mixture, encoder
 
 
 def test_a_built_tokenizer_gets_room_for_the_longest_record(mixture, encoder, tmp_path):
-    recipe = Recipe(data=DataSection(train=mixture.sections), batch={"max_tokens": 8})
+    recipe = Recipe(data=DataSection(train=list(mixture.sections)), batch={"max_tokens": 8})
     train = choose(mixture, "train", encoder=encoder, max_tokens=4096, rules=RULES)
     for own, most in ((False, train.longest), (True, 8)):
         stand_in = StandIn(folder=tmp_path, family="smolvlm", own=own, said="")

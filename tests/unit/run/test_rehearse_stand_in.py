@@ -26,7 +26,9 @@ def real(tmp_path_factory):
     families.save("smolvlm", folder)
     config = json.loads((folder / "config.json").read_text())
     config["dtype"] = "bfloat16"
-    config["text_config"] |= dict(num_hidden_layers=30, hidden_size=512, num_attention_heads=8, num_key_value_heads=4, intermediate_size=2048)
+    config["text_config"] |= dict(
+        num_hidden_layers=30, hidden_size=512, num_attention_heads=8, num_key_value_heads=4, intermediate_size=2048
+    )
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text('{"max_new_tokens": 77}')
     (folder / "model.safetensors.index.json").write_text("{}")
@@ -48,7 +50,9 @@ def test_a_local_model_is_made_tiny_beside_its_own_processor(real, tmp_path):
 
 
 def test_the_same_model_has_the_same_random_weights(real, tmp_path):
-    states = [load_model(ModelSection(id=str(make_stand_in(ModelSection(id=str(real)), tmp_path / name).folder))).state_dict() for name in "ab"]
+    states = [
+        load_model(ModelSection(id=str(make_stand_in(ModelSection(id=str(real)), tmp_path / name).folder))).state_dict() for name in "ab"
+    ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

@@ -256,7 +256,10 @@ ROWS: tuple[Row, ...] = (
         "quantization.bnb_4bit_use_double_quant",
         to="model.quantize",
     ),
-    Row(keys="quantization.bnb_4bit_compute_dtype quantization.bnb_4bit_quant_storage quantization._target_", why="set by the trainer itself"),
+    Row(
+        keys="quantization.bnb_4bit_compute_dtype quantization.bnb_4bit_quant_storage quantization._target_",
+        why="set by the trainer itself",
+    ),
     Row(
         keys="quantization.* fp8.* qat.*",
         state="dropped",

@@ -9,6 +9,7 @@ from foveate.migrate.automodel.optim import build_optim
 from foveate.migrate.automodel.run import build_batch, build_log, build_parallel, build_train
 from foveate.migrate.draft import Draft
 from foveate.migrate.options import Options
+from foveate.migrate.quantize import settle
 from foveate.migrate.read import Foreign
 from foveate.migrate.report import Migration
 
@@ -27,4 +28,5 @@ def migrate_automodel(foreign: Foreign, options: Options) -> Migration:
     build_parallel(draft)
     build_train(draft, options.base)
     build_log(draft)
+    settle(draft)
     return draft.finish()

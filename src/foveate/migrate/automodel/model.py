@@ -7,6 +7,7 @@ from typing import Any
 
 from foveate.migrate.draft import Draft
 from foveate.migrate.options import looks_local, placed
+from foveate.migrate.quantize import quantise
 from foveate.migrate.towers import Towers, touched, towers_of
 
 DTYPES = {
@@ -62,14 +63,9 @@ def _quantize(draft: Draft) -> None:
     bits = 4 if draft.flag(f"{section}.load_in_4bit") else 8 if draft.flag(f"{section}.load_in_8bit") else None
     if bits is None:
         return
-    settings: dict[str, Any] = {"bits": bits}
-    if bits == 4:
-        kind, double = draft.text(f"{section}.bnb_4bit_quant_type"), draft.flag(f"{section}.bnb_4bit_use_double_quant", default=True)
-        settings |= {"type": kind or "nf4", "double": double}
-    why = "of the language part; vision tower and projector stay as they are"
-    draft.map(f"{section}.load_in_{bits}bit", "model.quantize", settings, why, "changed")
-    for name in ("bnb_4bit_quant_type", "bnb_4bit_use_double_quant"):
-        draft.took(f"{section}.{name}", "mapped" if bits == 4 else "unneeded", "", ("model.quantize",))
+    others = [f"{section}.bnb_4bit_quant_type", f"{section}.bnb_4bit_use_double_quant"]
+    kind, double = draft.text(others[0]), draft.flag(others[1], default=True)
+    quantise(draft, f"{section}.load_in_{bits}bit", bits, kind=kind, double=double, others=others)
 
 
 def _model_key(draft: Draft) -> str | None:

@@ -9,6 +9,7 @@ from foveate.migrate.llamafactory.keys import ROWS
 from foveate.migrate.llamafactory.model import build_model, build_tuning
 from foveate.migrate.llamafactory.train import build_batch, build_evaluate, build_log, build_optim, build_parallel, build_train
 from foveate.migrate.options import Options
+from foveate.migrate.quantize import settle
 from foveate.migrate.read import Foreign
 from foveate.migrate.report import Migration
 
@@ -34,4 +35,5 @@ def migrate_llamafactory(foreign: Foreign, options: Options) -> Migration:
     build_evaluate(draft)
     build_parallel(draft)
     build_log(draft)
+    settle(draft)
     return draft.finish()

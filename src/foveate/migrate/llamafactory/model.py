@@ -7,6 +7,7 @@ from pathlib import Path
 from foveate.errors import FoveateError
 from foveate.migrate.draft import Draft
 from foveate.migrate.options import looks_local, placed
+from foveate.migrate.quantize import quantise
 
 _PARTS = ("vision", "projector", "language", "embeddings", "head")
 # Modules that `additional_target` trains in full -> the part that they are.
@@ -51,12 +52,8 @@ def _quantize(draft: Draft) -> None:
     if bits not in (4, 8) or method not in ("bnb", "bitsandbytes"):
         draft.took("quantization_bit", "dropped", f"{bits} bits by {method} have no counterpart: 4 or 8 by bitsandbytes, 8 by torchao")
         return
-    settings: dict[str, object] = {"bits": bits}
-    if bits == 4:
-        settings |= {"type": draft.text("quantization_type") or "nf4", "double": draft.flag("double_quantization", default=True)}
-    draft.map("quantization_bit", "model.quantize", settings, "of the language part; vision tower and projector stay as they are", "changed")
-    for key in keys[1:]:
-        draft.took(key, "mapped" if bits == 4 else "unneeded", "", ("model.quantize",))
+    kind, double = draft.text("quantization_type"), draft.flag("double_quantization", default=True)
+    quantise(draft, "quantization_bit", bits, kind=kind, double=double, others=keys[1:])
 
 
 def _tokens(draft: Draft) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from foveate.model.chat_templates import VOXTRAL
@@ -112,7 +113,8 @@ def _moss_transcribe_diarize() -> tuple[Any, Any, Any]:
         text_config={**qwen2(tok), "model_type": "qwen3", "head_dim": 32},
     )
     template = chatml(audio="<|audio_start|><|audio_pad|><|audio_end|>\\n")
-    return hf.MossTranscribeDiarizeForConditionalGeneration, config, hf.MossTranscribeDiarizeProcessor(features, tok, chat_template=template)
+    made = hf.MossTranscribeDiarizeProcessor(features, tok, chat_template=template)
+    return hf.MossTranscribeDiarizeForConditionalGeneration, config, made
 
 
 def _nemo_speechlm() -> tuple[Any, Any, Any]:
@@ -166,12 +168,15 @@ def _voxtral() -> tuple[Any, Any, Any]:
 
 
 BUILDS: dict[str, Build] = {
-    "fun_asr_nano": _fun_asr_nano,
-    "granite_speech": _granite_speech,
-    "granite_speech_plus": lambda: _granite_speech(plus=True),
     "moss_transcribe_diarize": _moss_transcribe_diarize,
     "nemo_speechlm": _nemo_speechlm,
     "qwen2_audio": _qwen2_audio,
     "vibevoice_asr": _vibevoice_asr,
     "voxtral": _voxtral,
 }
+if find_spec("torchaudio") is not None:
+    BUILDS |= {
+        "fun_asr_nano": _fun_asr_nano,
+        "granite_speech": _granite_speech,
+        "granite_speech_plus": lambda: _granite_speech(plus=True),
+    }

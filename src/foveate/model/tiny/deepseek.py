@@ -95,18 +95,18 @@ def _ocr_text(tok: Any) -> dict[str, Any]:
     return dict(vocab_size=len(tok), mlp_layer_types=["dense", "sparse"], **experts, **ids, **{**TEXT, "num_key_value_heads": 4})
 
 
-# SAM's tower, halved twice by convolutions after its own 16 patches a token.
+# SAM's tower, all of its attention in windows, then two convolutions that halve its grid each.
 _SAM = dict(hidden_size=16, output_channels=16, num_hidden_layers=2, num_attention_heads=2, mlp_dim=32, initializer_range=0.02)
-_SAM |= dict(patch_size=1, image_size=64, window_size=14, global_attn_indexes=[])
+_SAM |= dict(patch_size=2, image_size=128, window_size=14, global_attn_indexes=[])
 
 
 def _deepseek_ocr2() -> tuple[Any, Any, Any]:
-    """Learnt queries read the tower: always 256 for the whole page and 144 a tile, so a page of 64x64 pixels and tiles of 48x48."""
+    """Learnt queries read the tower: always 256 for the whole page and 144 a tile, so a page of 128x128 pixels and tiles of 96x96."""
     import transformers as hf
 
     tok = _tokenizer(extra=dict(image_token="<image>"))
-    images = hf.DeepseekOcr2ImageProcessor(size=_SQUARE, tile_size=48, max_patches=2)
-    processor = hf.DeepseekOcr2Processor(images, tok, patch_size=1, chat_template=_turns("<|User|>", "<|Assistant|>", "<image>\n"))
+    images = hf.DeepseekOcr2ImageProcessor(size={"height": 128, "width": 128}, tile_size=96)
+    processor = hf.DeepseekOcr2Processor(images, tok, patch_size=2, chat_template=_turns("<|User|>", "<|Assistant|>", "<image>\n"))
     queries = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
     config = hf.DeepseekOcr2Config(
         image_token_id=tok.convert_tokens_to_ids("<image>"),
@@ -127,7 +127,7 @@ def _unlimited_ocr() -> tuple[Any, Any, Any]:
     clip = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=16)
     config = hf.UnlimitedOcrConfig(
         image_token_id=tok.convert_tokens_to_ids("<image>"),
-        vision_config=dict(sam_config=dict(_SAM, patch_size=4, downsample_channels=[32, 64]), encoder_config=clip),
+        vision_config=dict(sam_config=dict(_SAM, patch_size=4, image_size=64, downsample_channels=[32, 64]), encoder_config=clip),
         text_config=dict(_ocr_text(tok), sliding_window=16),
     )
     return hf.UnlimitedOcrForConditionalGeneration, config, processor

@@ -45,7 +45,13 @@ def _gemma3() -> tuple[Any, Any, Any]:
         mm_tokens_per_image=16,
         vision_config=dict(model_type="siglip_vision_model", vision_use_head=False, **{**VISION, "patch_size": 8}),
         text_config=dict(
-            model_type="gemma3_text", vocab_size=len(tok), head_dim=32, query_pre_attn_scalar=32, sliding_window=64, **TEXT
+            model_type="gemma3_text",
+            vocab_size=len(tok),
+            head_dim=32,
+            query_pre_attn_scalar=32,
+            sliding_window=64,
+            layer_types=["sliding_attention", "full_attention"],
+            **TEXT,
         ),
         **ids,
     )

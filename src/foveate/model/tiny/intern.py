@@ -7,7 +7,7 @@ from typing import Any
 from foveate.model.tiny.base import VISION, Build, chatml, chatml_tokenizer, qwen2
 
 # SAM's tower over 64x64 patches, all of its attention in windows.
-_SAM = dict(hidden_size=32, output_channels=32, num_hidden_layers=2, num_attention_heads=2, mlp_dim=64, image_size=256, patch_size=4)
+_SAM = dict(hidden_size=16, output_channels=16, num_hidden_layers=2, num_attention_heads=1, mlp_dim=32, image_size=256, patch_size=4)
 _SAM |= dict(window_size=14, global_attn_indexes=[], initializer_range=0.02)
 
 

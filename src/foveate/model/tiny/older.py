@@ -37,7 +37,8 @@ def _t5gemma2() -> tuple[Any, Any, Any]:
     text = dict(TEXT, vocab_size=len(tok), head_dim=32, query_pre_attn_scalar=32, sliding_window=64)
     text |= dict(layer_types=["sliding_attention", "full_attention"], pad_token_id=0, eos_token_id=1, bos_token_id=2)
     tower = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=8)
-    ids = dict(zip(("image_token_index", "boi_token_index", "eoi_token_index"), tok.convert_tokens_to_ids(list(extra.values())), strict=True))
+    numbers = tok.convert_tokens_to_ids(list(extra.values()))
+    ids = dict(zip(("image_token_index", "boi_token_index", "eoi_token_index"), numbers, strict=True))
     encoder = dict(text_config=text, vision_config=dict(model_type="siglip_vision_model", vision_use_head=False, **tower), **ids)
     config = hf.T5Gemma2Config(
         encoder=dict(encoder, mm_tokens_per_image=16), decoder=text, dropout_rate=0.0, image_token_index=ids["image_token_index"]

@@ -69,7 +69,8 @@ def make_stand_in(section: ModelSection, folder: Path, *, family: str | None = N
     copied = section.model_copy(update={"id": str(folder), "revision": None, "offline": True})
     config = load_config(copied)
     try:
-        load_processor(copied, multimodal=multimodal)
+        # Without the recipe's settings: a mistake in these is said with the template, a missing file here.
+        load_processor(ModelSection(id=str(folder), trust_remote_code=section.trust_remote_code), multimodal=multimodal)
     except ModelError as error:
         if Path(resolve_id(section)).is_dir():
             raise ModelError(error.problem, where=section.id, fix=error.fix) from error
