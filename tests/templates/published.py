@@ -73,7 +73,9 @@ PUBLISHED: dict[str, Published] = {
     "mistral_v7": Published(_MISTRAL, eos="</s>", bos="<s>"),
     "pixtral": Published(_MISTRAL, eos="</s>", bos="<s>", image="[IMG]"),
     "phi4": Published((*_CHATML, "<|im_sep|>"), eos="<|im_end|>"),
-    "phi4_multimodal": Published(("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), eos="<|endoftext|>", end="<|end|>"),
+    "phi4_multimodal": Published(
+        ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), eos="<|endoftext|>", end="<|end|>"
+    ),
     "smolvlm": Published(("<|im_start|>", "<end_of_utterance>", "<image>"), eos="<end_of_utterance>", image="<image>"),
     "internvl": Published((*_CHATML, "<IMG_CONTEXT>"), eos="<|im_end|>", image="<IMG_CONTEXT>"),
     "deepseek_v3": Published(_DEEPSEEK, **_SENTENCE, tools=True),

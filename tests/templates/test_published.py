@@ -102,4 +102,5 @@ def test_what_is_trained_last_is_what_a_prompt_asks_for(name):
 
 
 def test_there_are_enough():
-    assert len(PUBLISHED) >= 12 and {path.stem for path in FOLDER.glob("*.jinja")} == {about.file or name for name, about in PUBLISHED.items()}
+    assert len(PUBLISHED) >= 12
+    assert {path.stem for path in FOLDER.glob("*.jinja")} == {about.file or name for name, about in PUBLISHED.items()}

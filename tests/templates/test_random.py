@@ -19,8 +19,8 @@ from tests.templates.published import PUBLISHED
 from tests.templates.talks import WRAPPED
 
 WORDS = (
-    "red", "a heron", "7", "Hello.", "user", "assistant", "{", '"', "\\\\n", "\n", "\n\n", "  ", "\t", "<|im_end|>", "<|eot_id|>", "[/INST]",
-    "</s>", "<image>", "<|user|>", "日本語", "مرحبا", "👩‍👩‍👧", "e\u0301", "\u0e33", "{{ x }}", "{% y %}", "'", "True", "null",
+    "red", "a heron", "7", "Hello.", "user", "assistant", "{", '"', "\\\\n", "\n", "\n\n", "  ", "\t", "<|im_end|>", "<|eot_id|>", 
+    "[/INST]", "</s>", "<image>", "<|user|>", "日本語", "مرحبا", "👩‍👩‍👧", "e\u0301", "\u0e33", "{{ x }}", "{% y %}", "'", "True", "null",
 )  # fmt: skip
 # Verdicts on a record that are right for some of these texts; each has a test of its own elsewhere.
 REASONS = {"template_refused", "answer_joins_prompt", "special_in_text", "answer_not_encodable"}

@@ -46,6 +46,11 @@ def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
     cut_prompt = turns.silent
     habits = find_habits(talk, tap.special)
     turns = _with_calls(turns, habits, tap)
+    if habits.call_closer and not turns.closers[0]:
+        notes.append(
+            f"the chat template ends no turn that calls a tool: {habits.call_closer!r}, which comes next, ends it, and is added behind the "
+            "last one"
+        )
     if render.dated:
         notes.append(
             f"the chat template writes the date: here it is always {FIXED_DATE[2]}.{FIXED_DATE[1]}.{FIXED_DATE[0]}, so that a run can be "

@@ -24,6 +24,7 @@ from foveate.encode import jinja_child
 from foveate.errors import DataError, FoveateError, TemplateError
 
 FIX = "give a working template in `model.chat_template` (the text itself, a .jinja file, or a JSON file with `chat_template`)"
+_STOPPED = {vars(signal).get(name) for name in ("SIGPROF", "SIGKILL")} - {None}  # by its own timer, or by the system for want of memory
 _CLOCK_FACTOR, _CLOCK_SPARE_S = 10, 30  # how much longer than its computing time a rendering may take by the clock
 # What `strftime_now` says: a template that writes the date must write the same one on every day, or no run could be resumed.
 FIXED_DATE = (2024, 7, 26)
@@ -135,7 +136,7 @@ class _Child:
         return answers
 
     def _ended(self, code: int, where: str) -> TemplateError:
-        if -code in (signal.SIGPROF, signal.SIGKILL):
+        if -code in _STOPPED:
             return self._stopped(where)
         return TemplateError(f"the process that renders the chat template ended with {code}", where=where, fix=FIX)
 

@@ -133,7 +133,7 @@ class _Targets:
         start = self._from_block(slot.message, asked_at)
         asked = opened is not None and start == asked_at
         first, behind = self._tokens(slot, start, end, asked=asked, opened=start if opened is None else opened)
-        last = self._end_of_turn(behind, after) if slot.last else behind
+        last = self._end_of_turn(behind, after, sure) if slot.last else behind
         if last == behind:
             self._check_clean_end(end)
         self._check_decodes(first, last)
@@ -250,14 +250,19 @@ class _Targets:
             "or with a special token",
         )
 
-    def _end_of_turn(self, behind: int, after: int) -> int:
-        """The token behind the last trained one: `behind`, or past the end-of-turn token where one follows."""
+    def _end_of_turn(self, behind: int, after: int, sure: bool) -> int:
+        """The token behind the last trained one: `behind`, or past the end-of-turn token where one follows.
+
+        Where some text has no known place (not `sure`), nothing but white space may stand between: it could be somebody else's.
+        """
         ids, limit = self.heard.ids, self.table.first_from(after)
         stop = self.table.tokens[limit] if limit < len(self.table.tokens) else len(ids)
         for token in range(behind, stop):
             if ids[token] in self.turns.end_ids:
                 return token + 1
-            if ids[token] in self.turns.special_ids and ids[token] not in self.turns.closing_ids:
+            if ids[token] in self.turns.closing_ids:
+                continue
+            if ids[token] in self.turns.special_ids or (not sure and self.tap.decode([ids[token]]).strip()):
                 return behind
         return behind
 

@@ -113,6 +113,10 @@ class Bounds:
         own = [self.marked.spans.get(i) for i, slot in enumerate(self.slots) if slot.message == message and slot.text.strip()]
         return bool(own) and None not in own and max(end for _, end in own) == before
 
+    def _shows(self, message: int) -> bool:
+        """Whether a message, if there is one, has its place, so that nothing of it is taken for another's."""
+        return all(i in self.marked.spans for i, slot in enumerate(self.slots) if slot.message == message and slot.text.strip())
+
     def _before_reply(self, asked: Conversation, behind: tuple[Message, ...], mark: int) -> str | None:
         """What stands between the slot `mark` and a plain answer in the turn's place, `behind` being what follows it."""
         try:
@@ -132,6 +136,8 @@ class Bounds:
 
     def _end(self, message: int, last: int, after: int) -> tuple[int, bool]:
         calls = bool(self.conversation.messages[message].tool_calls)
+        if calls and not self._shows(message + 1):
+            raise Unproven(f"where message {message} (assistant) ends can't be told without marks in the next one")
         for found in special_pattern(self.special).finditer(self.marked.clean, last, after):
             token = self.special[found.group()]
             if token in self.turns.end_ids:

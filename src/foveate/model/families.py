@@ -119,7 +119,8 @@ FAMILIES: dict[str, Family] = {
     "janus": _PLAIN,
     "deepseek_ocr2": _PLAIN,
     "unlimited_ocr": Family(
-        lists=frozenset({"num_local_patches", "patches_grid"}), why_padded="its layers name a window, which they use only when they generate"
+        lists=frozenset({"num_local_patches", "patches_grid"}),
+        why_padded="its layers name a window, which they use only when they generate",
     ),
     "pp_chart2table": _PLAIN,
     "cohere_compass": Family(packs=True, mrope=True, byte_tower="visual"),

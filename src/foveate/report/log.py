@@ -128,7 +128,8 @@ class ProgressLine:
 
 def print_modules(console: Console, rows: Sequence[ModuleRow]) -> None:
     """Print the table of what is trained; in a log file names are not broken to fit a terminal that is not there."""
-    console.print(modules_table(rows), highlight=False, width=None if console.is_terminal else _LOG_WIDTH)
+    wide = console if console.is_terminal else Console(file=console.file, width=_LOG_WIDTH)
+    wide.print(modules_table(rows), highlight=False)
 
 
 def modules_table(rows: Sequence[ModuleRow]) -> Table:

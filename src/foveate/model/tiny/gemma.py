@@ -50,7 +50,6 @@ def _gemma3() -> tuple[Any, Any, Any]:
             head_dim=32,
             query_pre_attn_scalar=32,
             sliding_window=64,
-            layer_types=["sliding_attention", "full_attention"],
             **TEXT,
         ),
         **ids,

@@ -26,7 +26,7 @@ def _text(tok: Any) -> dict[str, Any]:
     heads = dict(linear_key_head_dim=16, linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4, head_dim=32)
     kinds = dict(layer_types=["linear_attention", "full_attention"], rope_parameters=rope)
     ids = dict(bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
-    return dict(vocab_size=len(tok), **heads, **kinds, **ids, **TEXT)
+    return dict(model_type="qwen3_5_text", vocab_size=len(tok), **heads, **kinds, **ids, **TEXT)
 
 
 def _ids(tok: Any) -> dict[str, int]:
