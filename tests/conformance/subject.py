@@ -117,13 +117,11 @@ class Subject:
     @cached_property
     def odd(self) -> dict[str, Conversation]:
         """Conversations that not every family takes, by what they are: several media, several turns, none at all."""
-        kind = self.kinds[0]
+        first, second, third = (medium(self.kinds[0], number, self.rate_hz) for number in range(3))
         return {
-            "two media": talk(
-                ("user", (medium(kind, 0, self.rate_hz), medium(kind, 1, self.rate_hz), Text(text="compare them"))), ("assistant", say("the same, but for the size"))
-            ),
+            "two media": talk(("user", (first, second, Text(text="compare them"))), ("assistant", say("the same, but for the size"))),
             "several turns": talk(
-                ("user", (medium(kind, 2, self.rate_hz), Text(text="how many objects?"))),
+                ("user", (third, Text(text="how many objects?"))),
                 ("assistant", say("two")),
                 ("user", say("say two or three")),
                 ("assistant", say("three")),

@@ -135,11 +135,14 @@ class Bounds:
         return prompt, (mark, place)
 
     def _end(self, message: int, last: int, after: int) -> tuple[int, bool]:
-        calls = bool(self.conversation.messages[message].tool_calls)
-        if calls and not self._shows(message + 1):
+        calls, shown = bool(self.conversation.messages[message].tool_calls), self._shows(message + 1)
+        if calls and not shown:
             raise Unproven(f"where message {message} (assistant) ends can't be told without marks in the next one")
+        at = last
         for found in special_pattern(self.special).finditer(self.marked.clean, last, after):
-            token = self.special[found.group()]
+            if not shown and self.marked.clean[at : found.start()].strip():  # it could be the next one's text
+                break
+            token, at = self.special[found.group()], found.end()
             if token in self.turns.end_ids:
                 return found.end(), True
             if not calls and token not in self.turns.closing_ids:

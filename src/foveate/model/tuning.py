@@ -43,6 +43,9 @@ def apply_tuning(
     if new_tokens:
         check_rows_trained(model, trained)
     for name, parameter in model.named_parameters():
+        if name in trained and not parameter.dtype.is_floating_point:
+            fix = "set type: lora, or name a checkpoint that is not quantised"
+            raise ModelError(f"{name} is quantised in the checkpoint, so it can't be trained itself", where="tuning.type", fix=fix)
         parameter.requires_grad_(name in trained)
     return model, notes
 

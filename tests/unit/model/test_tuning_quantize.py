@@ -89,6 +89,17 @@ def test_a_quantised_module_cannot_be_trained_in_full(folder):
     apply_tuning(loaded(folder, skip=["layers.0.mlp"]), TuningSection(rank=2, modules_to_save=["layers.0.mlp"]), seed=0)
 
 
+def test_a_checkpoint_that_is_quantised_itself_trains_under_adapters_only(folder, tmp_path):
+    loaded(folder).save_pretrained(tmp_path)
+    model = load_model(ModelSection(id=str(tmp_path)))
+    assert quantised(model)
+    with pytest.raises(ModelError, match="is quantised in the checkpoint"):
+        apply_tuning(model, TuningSection(type="full"), seed=0)
+    tuned, _ = apply_tuning(load_model(ModelSection(id=str(tmp_path))), TuningSection(rank=2), seed=0)
+    losses = three_steps(tuned.train())
+    assert losses[-1] < losses[0]
+
+
 def test_parameters_are_counted_as_what_they_stand_for(folder):
     plain = {row.part: row.parameters for row in parts_table(load_model(ModelSection(id=str(folder))), {})}
     for settings in BACKENDS:

@@ -72,13 +72,16 @@ def tokenizer(special: tuple[str, ...], *, eos: str, pad: str, bos: str | None =
 
 
 def chatml_tokenizer(*more: str, extra: dict[str, str] | None = None, eos: str = "<|im_end|>") -> Any:
+    """The same with ChatML's special tokens and `more` behind them."""
     return tokenizer(CHATML + more, eos=eos, pad="<|endoftext|>", extra=extra)
 
 
 def llama(tok: Any) -> dict[str, Any]:
+    """The text configuration of a small Llama with this tokenizer."""
     ids = dict(bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
     return dict(model_type="llama", vocab_size=len(tok), **ids, **TEXT)
 
 
 def qwen2(tok: Any) -> dict[str, Any]:
+    """That of a small Qwen2."""
     return {**llama(tok), "model_type": "qwen2"}
