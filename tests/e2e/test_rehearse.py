@@ -14,7 +14,7 @@ from tests import families
 from tests.e2e.conftest import start, write_jsonl, write_recipe, write_set
 from tests.policy.source import ROOT
 
-STAGES = ["surroundings", "model", "template", "data", "tuning", "training", "resume", "evaluation", "export"]
+STAGES = ["surroundings", "model", "template", "data", "tuning", "training", "resume", "evaluation", "reload", "export"]
 
 
 def stages(result) -> dict[str, dict]:
@@ -62,8 +62,9 @@ def test_a_whole_recipe_runs_and_the_users_folder_stays_as_it_is(work, foveate, 
     assert "stopped by SIGTERM" in found["training"]["text"] and "warm-up" in found["training"]["text"]
     assert "after --resume" in found["resume"]["text"]
     assert "at steps 0, 2, 4, 6" in found["evaluation"]["text"] and "exact_match" in found["evaluation"]["text"]
-    assert "adapters on their base" in found["export"]["text"]
-    assert (work / "kept/run/model/adapter_config.json").is_file()
+    assert "adapters on their base" in found["reload"]["text"]
+    assert "merged" in found["export"]["text"]
+    assert (work / "kept/run/model/adapter_config.json").is_file() and (work / "kept/export/parity.json").is_file()
     assert [path for path in sorted(work.rglob("*")) if "kept" not in path.parts] == before  # no run/ either
 
 
@@ -78,7 +79,7 @@ def test_a_recipe_of_this_repository_runs_sharded_on_a_built_model_when_nothing_
     assert "not in the local cache" in found["model"]["text"]
     assert "2 processes (fsdp2)" in found["training"]["text"]
     assert found["evaluation"]["state"] == "skipped"
-    assert "the whole model" in found["export"]["text"]
+    assert "the whole model" in found["reload"]["text"]
 
 
 def test_a_recipe_of_this_repository_with_lora_runs_on_a_built_model(work, foveate):

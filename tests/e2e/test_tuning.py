@@ -96,6 +96,8 @@ def test_a_way_of_tuning_from_recipe_to_plain_peft(work, model_dir, recipe_of, f
     inputs = processor(text=["User:<image>What <loc> color?\nAssistant:<seen>"], images=[picture("red")], return_tensors="pt")
     if "model" in WAYS[way] and "add_tokens" in WAYS[way]["model"]:
         assert (inputs["input_ids"] >= 413).sum() == 2  # each new token is one token
+    if way in ("4bit", "all"):
+        theirs.train()  # in evaluation mode bitsandbytes computes in 16 bits on some CPUs
     with torch.no_grad():
         wanted = theirs(**inputs).logits
         assert torch.allclose(ours(**inputs).logits, wanted, atol=1e-5)

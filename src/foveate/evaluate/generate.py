@@ -15,6 +15,7 @@ from foveate.batching.collate import join_media, token_rows
 from foveate.batching.frames import as_images
 from foveate.model.families import Family, family_of
 from foveate.model.mend import with_lists
+from foveate.model.pixels import as_weights
 from foveate.types import Conversation, Example
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def generate_answers(
             batch = join_prompts(prompts, family_of(model.config), pad_id=config.pad_token_id)
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             batch = with_lists(family_of(model.config).lists, batch)
-            out = model.generate(**batch, generation_config=config, synced_gpus=synced)
+            out = model.generate(**as_weights(model, batch), generation_config=config, synced_gpus=synced)
             begin = batch["input_ids"].shape[1] if family_of(model.config).decoder_start is None else 1
             for i, ids in zip(chosen, out[:, begin:], strict=True):
                 answers[i] = encoder.decode(_until_end(ids, config.eos_token_id)).strip()

@@ -19,7 +19,7 @@ from foveate.config.model import ModelSection
 from foveate.errors import ModelError
 from foveate.model.families import TRAINED_PARTS, family_of
 from foveate.model.mend import mend
-from foveate.model.quantize import check_quantised, quantiser
+from foveate.model.quantize import check_quantised, keep_layout, quantiser
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -169,6 +169,7 @@ def load_model(section: ModelSection, *, attention: str = "sdpa", compute: torch
         )
     if section.quantize is not None:
         check_quantised(model, section.quantize)
+    keep_layout(model)
     return mend(model)
 
 

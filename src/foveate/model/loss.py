@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foveate.model.pixels import as_weights
 from foveate.types import Batch
 
 IGNORED = -100
@@ -29,7 +30,7 @@ def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
     device = batch.inputs["input_ids"].device
     columns, targets = columns.to(device, non_blocking=True), targets.to(device, non_blocking=True)
     options = {"logits_to_keep": columns} if keeps_logits else {}
-    logits = model(**batch.inputs, use_cache=False, **options).logits
+    logits = model(**as_weights(model, batch.inputs), use_cache=False, **options).logits
     if not keeps_logits:
         logits = logits[:, columns]
     if batch.num_targets == 0:  # only dummies: every parameter stays in the graph, none gets a gradient other than zero

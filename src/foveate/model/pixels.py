@@ -1,4 +1,7 @@
-"""Models that take pixels as bytes: less is kept and moved, and the device makes the numbers that the model computes with."""
+"""Media in the type that a model computes with: pixels that come as bytes, and half precision where a model does not cast by itself.
+
+As bytes, less is kept and moved, and the device makes the numbers that the model computes with.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+_SIGNALS = ("pixel_values", "input_features", "input_values")  # what the names of pixels and samples begin with
+
+
+def as_weights(model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`inputs` with pixels and samples in the type of the weights, where these are of half precision and nothing casts on the way.
+
+    Most towers cast by themselves; those of Llama 4, Aria, Chameleon, Inkling, Nemotron Omni and the sound of Muse do not.
+    """
+    kind = next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), torch.float32)
+    if kind not in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(inputs["input_ids"].device.type):
+        return inputs
+    cast = (name for name, tensor in inputs.items() if name.startswith(_SIGNALS) and tensor.is_floating_point())
+    return inputs | {name: inputs[name].to(kind) for name in cast}
 
 
 def take_bytes(model: nn.Module, tower: str, *, width: int, widen: Callable[[Tensor], Tensor]) -> None:

@@ -92,6 +92,18 @@ def check_quantised(model: nn.Module, section: QuantizeSection) -> None:
         )
 
 
+def keep_layout(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on a CPU, for good, in the first forward pass in evaluation mode.
+
+    Gradients do not pass through the repacked layers, so an evaluation before or during training would leave the adapters with wrong
+    ones, with a warning at most. Can go once that layout is left again in training mode, or has a backward pass:
+    https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/nn/modules.py (Linear4bit.forward).
+    """
+    for module in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(module):
+            module.support_avx512bf16_for_cpu = False
+
+
 def quantise_notes(model: nn.Module, section: QuantizeSection) -> tuple[str, ...]:
     """What is quantised and what is not, for the log; `model` is loaded, or a skeleton."""
     names = quantised_layers(model, section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import subprocess
@@ -235,8 +236,11 @@ def _resume(scene: _Scene) -> str:
 
 def _train(scene: _Scene, log: str, *more: str, watch: Callable[[subprocess.Popen], object] | None = None) -> Ended:
     arguments = ["train", str(scene.recipe_file), "--nproc", str(scene.options.nproc), *more]
-    arguments += ["--allow-code"] if scene.options.allow_code else []
-    return run_child(arguments, scene.folder / f"{log}.log", watch=watch)
+    return run_child([*arguments, *_code(scene)], scene.folder / f"{log}.log", watch=watch)
+
+
+def _code(scene: _Scene) -> list[str]:
+    return ["--allow-code"] if scene.options.allow_code else []
 
 
 def _losses(scene: _Scene) -> list[float]:
@@ -261,7 +265,7 @@ def _evaluation(scene: _Scene) -> str | None:
     return f"{len(lines)} times, at steps {', '.join(str(line['step']) for line in lines)}; {last}"
 
 
-def _export(scene: _Scene) -> str:
+def _reload(scene: _Scene) -> str:
     """The final model, loaded back."""
     made = scene.made
     functions = user_functions(made, allow_code=scene.options.allow_code)
@@ -272,6 +276,17 @@ def _export(scene: _Scene) -> str:
         f"{kind} and processor reloaded: logits of {found.positions:,} positions of {found.records} records differ by at most "
         f"{found.difference.largest:.1g} from the checkpoint of step {found.step}"
     )
+
+
+def _export(scene: _Scene) -> str:
+    """`foveate export`, as a user would call it after training: merged where adapters were trained, with its certificate."""
+    folder = scene.folder / "export"
+    ended = run_child(["export", str(scene.output), "--out", str(folder), *_code(scene)], scene.folder / "export.log")
+    if ended.code != 0:
+        raise FoveateError(cause(ended))
+    figures = json.loads((folder / "parity.json").read_text(encoding="utf-8"))
+    merged = "merged, " if scene.made.tuning.type == "lora" else ""
+    return f"{merged}with {len(figures['files'])} files, reloaded: logits differ by up to {figures['parity']['written']['largest']:.1g}"
 
 
 def _raise_bad(found: Checked) -> None:
@@ -289,5 +304,6 @@ _STAGES: dict[str, Callable[[_Scene], str | None]] = {
     "training": _training,
     "resume": _resume,
     "evaluation": _evaluation,
+    "reload": _reload,
     "export": _export,
 }

@@ -12,8 +12,8 @@ from tests.unit.encode.talk import assistant, encoder_of, encoder_with, picture,
 
 CHATML = chatml("<|vision_start|><|image_pad|><|vision_end|>")
 NAMES = ("qwen3_vl", "llama3_1", "gemma3", "mistral_v3", "smolvlm", "command_a", "glm4", "deepseek_v3")
-ENDS = {"qwen3_vl": "<|im_end|>", "llama3_1": "<|eot_id|>", "gemma3": "<end_of_turn>", "mistral_v3": "</s>", "smolvlm": "<end_of_utterance>"}
-ENDS |= {"command_a": "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>", "glm4": "<|user|>", "deepseek_v3": "<｜end▁of▁sentence｜>"}
+ENDS = {"qwen3_vl": "<|im_end|>", "llama3_1": "<|eot_id|>", "gemma3": "<end_of_turn>", "mistral_v3": "</s>"}
+ENDS |= {"smolvlm": "<end_of_utterance>", "command_a": "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>", "glm4": "<|user|>", "deepseek_v3": "<｜end▁of▁sentence｜>"}
 LEADS = {"mistral_v3": " ", "smolvlm": " ", "command_a": "<|START_RESPONSE|>", "glm4": "\n"}
 
 
@@ -93,7 +93,8 @@ def test_white_space_around_answers(name, answer):
 
 
 def test_several_assistant_turns_in_a_row():
-    messages = (user("What?"), assistant("a heron"), assistant("or two"), assistant("no", train=False), assistant("three"), user("Ok"), assistant("bye"))
+    row = (assistant("a heron"), assistant("or two"), assistant("no", train=False), assistant("three"))
+    messages = (user("What?"), *row, user("Ok"), assistant("bye"))
     for name in ("qwen3_vl", "llama3_1", "command_a", "deepseek_v3"):
         assert spans(name, *messages) == [full(name, text) for text in ("a heron", "or two", "three", "bye")], name
     assert "".join(spans("mistral_v3", *messages)) == " a heron</s> or two</s> three</s> bye</s>"
@@ -116,26 +117,25 @@ def test_media_between_the_texts_of_an_answer_are_not_trained():
     assert int(pads.sum()) > 1 and bool((example.labels[pads] == IGNORED).all())
 
 
-def test_a_template_that_ends_only_the_last_turn_never_labels_a_question():
-    # Texts can't all be marked here, as the template looks at the user's; nothing ends the first answer.
+def test_a_question_without_marks_is_never_labelled():
+    # The template looks at how a question begins, so that one can't be marked; and nothing ends an answer but the last.
     template = (
-        "{% for m in messages %}{{ m.role + ': ' if m.role == 'user' else m.role + ':\n' }}"
-        "{{ m.content[0].text if m.role == 'assistant' or m.content[0].text[0] in 'abcdefghijklmnopqrstuvwxyz' else raise_exception('odd') }}"
-        "{% if loop.last and m.role == 'assistant' %}<|im_end|>{% else %}\n{% endif %}{% endfor %}"
+        "{% for m in messages %}{{ m.role + ':\n' }}{{ '[data] ' if m.role == 'user' and m.content[0].text.startswith('{') }}"
+        "{{ m.content[0].text }}{% if loop.last and m.role == 'assistant' %}<|im_end|>{% else %}\n{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
     )
-    encoder = encoder_with(template.replace("word", "w"))
-    example = encoder(talk(user("a question"), assistant("red"), user("another question"), assistant("blue", train=False)))
+    encoder = encoder_with(template)
+    example = encoder(talk(user("what?"), assistant("red"), user('{"another": "question"}'), assistant("blue", train=False)))
     assert trained(encoder, example) == ["red"]
-    assert "another question" in whole(encoder, example)
+    assert '[data] {"another": "question"}' in whole(encoder, example)
 
 
 def test_weights_of_turns():
     encoder = encoder_of("smolvlm")
     turns = [Message(role="assistant", parts=user(text).parts, weight=weight) for text, weight in (("a", 0.5), ("b", 1.0), ("c", 2.0))]
     example = encoder(talk(user("q"), turns[0], user("q"), turns[1], user("q"), turns[2]))
-    weights = example.weights[example.labels != IGNORED]
-    assert weights.tolist() == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0] and example.weights.dtype == torch.float32
+    weights = example.weights[example.labels != IGNORED].tolist()
+    assert weights == sorted(weights) and list(dict.fromkeys(weights)) == [0.5, 1.0, 2.0] and example.weights.dtype == torch.float32
     assert bool((example.weights[example.labels == IGNORED] == 0).all())
     none = encoder(talk(user("q"), Message(role="assistant", parts=turns[0].parts, weight=0.0), user("q"), turns[1]))
     assert trained(encoder, none) == [" b<end_of_utterance>"] and none.weights is None
@@ -154,7 +154,8 @@ class TestGenerationBlocks:
 
     def spans(self, answer, **more):
         encoder = encoder_with(self.template(answer, **more))
-        return trained(encoder, encoder(talk(user("red"), assistant("red"), user("red"), assistant("blue", train=False), user("x"), assistant("y"))))
+        messages = (user("red"), assistant("red"), user("red"), assistant("blue", train=False), user("x"), assistant("y"))
+        return trained(encoder, encoder(talk(*messages)))
 
     @pytest.mark.parametrize(
         "answer",
@@ -173,10 +174,9 @@ class TestGenerationBlocks:
         assert self.spans(lead + "{% generation %}TEXT<|im_end|>{% endgeneration %}\n") == ["red<|im_end|>", "y<|im_end|>"]
 
     def test_what_they_have_of_the_prompt_is_not_trained(self):
-        template = self.template("TEXT").replace(self.TURN + "{% if m.role == 'assistant' %}" + self.TEXT, "")
         head = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}TURNTEXT<|im_end|>{% endgeneration %}\n"
-        template = (head + "{% else %}TURNTEXT<|im_end|>\n{% endif %}{% endfor %}").replace("TURN", self.TURN).replace("TEXT", self.TEXT) + self.ASK
-        encoder = encoder_with(template)
+        turns = head + "{% else %}TURNTEXT<|im_end|>\n{% endif %}{% endfor %}"
+        encoder = encoder_with(turns.replace("TURN", self.TURN).replace("TEXT", self.TEXT) + self.ASK)
         assert trained(encoder, encoder(talk(user("a"), assistant("red")))) == ["red<|im_end|>"]
 
     @pytest.mark.parametrize(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from foveate.batching.collate import collate_padded
 from foveate.config.model import ModelSection
 from foveate.config.tuning import TuningSection
 from foveate.dist.fsdp2 import blocks_of
+from foveate.encode.encoder import Encoder
 from foveate.errors import ModelError
+from foveate.evaluate.generate import generate_answers
+from foveate.model.families import FAMILIES, keeps_logits
 from foveate.model.load import load_model, load_processor
+from foveate.model.loss import loss_sum
 from foveate.model.parts import part_of
 from foveate.model.tiny import build, save
 from foveate.model.tuning import apply_tuning
+from tests.conformance.subject import medium, say, talk
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +72,17 @@ def test_a_list_of_levels_is_not_a_list_of_blocks():
     blocks = blocks_of(model)
     assert all(type(block).forward is not torch.nn.Module.forward for block in blocks)
     assert {"ChameleonDecoderLayer", "ChameleonVQVAEEncoderResnetBlock"} <= {type(block).__name__ for block in blocks}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("llama4", "image"), ("chameleon", "image"), ("muse_spark", "audio"), ("gemma3", "image")])
+def test_weights_of_half_precision_get_media_of_their_type(name, kind):
+    """Pixels and samples are encoded in float32, and not every tower casts them."""
+    model, processor = build(name)
+    encoder, model = Encoder(processor), model.bfloat16()
+    chat = talk(("user", (medium(kind, 0, 24_000), *say("what?"))), ("assistant", say("one")))
+    batch = collate_padded([encoder(chat)], FAMILIES[name], pad_id=0)
+    with torch.no_grad():
+        assert float(loss_sum(model, batch, keeps_logits=keeps_logits(model))) > 0
+    assert len(generate_answers(model, encoder, [chat], max_new_tokens=2, batch_size=1, device="cpu")) == 1
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(loss_sum(model.float(), batch, keeps_logits=keeps_logits(model))) > 0

@@ -60,6 +60,45 @@ def test_three_steps_lower_the_loss_and_leave_the_base_as_it_is(folder, settings
         assert torch.equal(tuned(input_ids=ids).logits, base)
 
 
+def dequantised(model, folder):
+    """The plain model whose weights are what the quantised ones stand for."""
+    import bitsandbytes
+
+    plain = load_model(ModelSection(id=str(folder)))
+    for name in quantised(model):
+        weight = model.get_submodule(name).weight
+        if "quant_state" in vars(weight):
+            value = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
+        elif weight.dtype == torch.int8:
+            value = weight.data.float() * weight.SCB[:, None] / 127
+        else:
+            value = weight.dequantize()
+        plain.get_submodule(name).weight.data = value.detach().clone()
+    return plain
+
+
+@pytest.mark.parametrize("settings", BACKENDS)
+def test_gradients_are_those_of_the_weights_that_are_held_also_after_an_evaluation(folder, settings):
+    """bitsandbytes repacks 4-bit weights in an evaluation on some CPUs, and no gradient passes through what it makes."""
+    ids = torch.arange(20, 52).reshape(2, 16)
+    model = loaded(folder, **settings)
+    plain = dequantised(model, folder)
+    found = []
+    for one in (model, plain):
+        tuned, _ = apply_tuning(one, TuningSection(rank=2), seed=0)
+        with torch.no_grad():
+            torch.manual_seed(1)
+            for parameter in tuned.parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(0.1 * torch.randn_like(parameter))
+            tuned.eval()(input_ids=ids)
+        tuned.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        found.append({name: p.grad for name, p in tuned.named_parameters() if p.grad is not None})
+    ours, wanted = found
+    assert ours.keys() == wanted.keys() and len(ours) == 28
+    assert all(torch.allclose(ours[name], wanted[name], rtol=1e-3, atol=1e-3 * float(wanted[name].abs().max())) for name in ours)
+
+
 def test_parts_and_names_choose_the_layers(folder):
     names = quantised(loaded(folder, parts=["language", "vision", "head"], skip=["layers.0.*", "fc1"]))
     assert "lm_head" in names and "model.text_model.layers.1.mlp.up_proj" in names
