@@ -24,7 +24,9 @@ def test_family(name: str) -> None:
     found = subject(name)
     family = Family(name=name, architecture=type(found.model).__name__, row=row_of(found))
     assert not [(column, says) for column, (state, says) in family.row.items() if state is False]
-    assert line_of(family) in PAGE.read_text("utf-8").splitlines(), "the page differs; run python docs/make_families.py"
+    page = PAGE.read_text("utf-8")
+    if f"- `{name}`: " not in page.split("## Families without a row")[1]:  # some are built only where an optional package is installed
+        assert line_of(family) in page.splitlines(), "the page differs; run python docs/make_families.py"
 
 
 @pinned_only
@@ -32,8 +34,7 @@ def test_every_family_of_transformers_has_a_row_or_a_reason() -> None:
     """The union of the two mappings, each family exactly once."""
     wanted = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) | set(MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
     assert not set(tiny.BUILDS) & set(tiny.UNBUILT)
-    assert wanted - set(tiny.BUILDS) - set(tiny.UNBUILT) == set()
-    assert set(tiny.UNBUILT) - wanted == set()
+    assert wanted - set(tiny.BUILDS) - set(tiny.UNBUILT) == set() == set(tiny.UNBUILT) - wanted
 
 
 def test_at_least_forty_families_are_green() -> None:
