@@ -10,6 +10,10 @@ import time
 
 import pytest
 
+from foveate.config.data import SourceSection
+from foveate.data.mixture import build_mixture
+from foveate.errors import FoveateError
+from foveate.run.rehearsal.reload import reload
 from tests import families
 from tests.e2e.conftest import start, write_jsonl, write_recipe, write_set
 from tests.policy.source import ROOT
@@ -215,6 +219,7 @@ def test_a_terminated_rehearsal_leaves_neither_files_nor_children(recipe, work):
 def test_a_recipe_for_sound_runs_on_its_own_processor(work, foveate):
     import numpy as np
     import soundfile
+    from safetensors.torch import load_file, save_file
 
     families.save("qwen2_audio", work / "model")
     for number in range(4):
@@ -223,6 +228,19 @@ def test_a_recipe_for_sound_runs_on_its_own_processor(work, foveate):
     rows = [{"audio": f"{number}.wav", "question": "What color is it?", "answer": "red"} for number in range(4)]
     write_jsonl(work / "train.jsonl", rows)
     recipe = write_recipe(work, work / "model", tuning={"type": "full", "parts": ["language", "embeddings", "head"]})
-    result = foveate("rehearse", recipe, "--json")
+    result = foveate("rehearse", recipe, "--json", "--keep", "kept")
     assert result.code == 0, result.text
     assert "audio" in stages(result)["data"]["text"]
+    written = work / "kept/run/model"
+    mixture = build_mixture([SourceSection(path=str(work / "train.jsonl"))])
+    assert reload(work / "kept/run", mixture, allow_code=False).difference.largest == 0
+    (written / "MANIFEST.json").unlink()  # as if the files had been written wrong, not changed since
+    weights = load_file(written / "model.safetensors")
+    name = next(name for name in weights if name.endswith("embed_tokens.weight"))
+    save_file({**weights, name: weights[name] * 1.5}, written / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(FoveateError, match="differ"):
+        reload(work / "kept/run", mixture, allow_code=False)
+    save_file(weights, written / "model.safetensors", metadata={"format": "pt"})
+    (written / "processor_config.json").unlink()
+    with pytest.raises(FoveateError, match="processor"):
+        reload(work / "kept/run", mixture, allow_code=False)

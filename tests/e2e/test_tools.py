@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 
+from foveate.config.load import load_recipe
 from tests import families
 from tests.e2e.conftest import metrics, write_jsonl, write_recipe
 from tests.templates import published
@@ -71,7 +71,7 @@ def test_options_of_the_template(work, base, foveate):
     for name in ("train", "eval"):
         write_jsonl(work / f"{name}.jsonl", [thoughtless] * 4)
     assert foveate("train", recipe).code == 0
-    assert yaml.safe_load((work / "run" / "recipe.yaml").read_text())["model"]["template_options"] == {"enable_thinking": False}
+    assert load_recipe(work / "run" / "recipe.yaml").model.template_options == {"enable_thinking": False}
 
 
 def test_a_template_without_tools_stops_the_run(work, base, foveate):

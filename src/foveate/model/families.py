@@ -157,10 +157,10 @@ FAMILIES: dict[str, Family] = {
         alone=frozenset({"video"}),  # its forward refuses images and clips in one batch
         why_padded="tokens of all images in a row attend to each other in both directions",
     ),
-    # Images become words of the vocabulary.
+    # Their images become words of the vocabulary, through which no gradient passes.
     "chameleon": Family(packs=True, fixed=frozenset({"vision"})),
     "emu3": Family(packs=True, fixed=frozenset({"vision"}), alone=frozenset({"image"})),  # filling up an image changes its words
-    # transformers lets a token before any image attend to all images, with what fills them up, and text alone to none.
+    # In transformers a token before any image attends to all images of the batch, what fills them up too; without any it skips them.
     "mllama": Family(media_rows=True, alone=frozenset({"image"}), why_padded="its images are not in the row but beside it"),
     "inkling2": Family(why_padded="its short convolutions run along the row, from one sample into the next"),
     "inkling_mm_model": Family(why_padded="its short convolutions run along the row, from one sample into the next"),

@@ -181,14 +181,19 @@ def _refuse_quantised(model: nn.Module, kept: Sequence[str]) -> None:
 
 def _check_trained(tuned: nn.Module, targets: Targets, kept: Sequence[str], rows: dict[str, list[int]]) -> None:
     """PEFT finds modules by the ends of their names: what it wrapped must be what was meant, no more and no less."""
-    owners = {bare_name(name).rpartition(".")[0] for name, parameter in tuned.named_parameters() if parameter.requires_grad}
     meant = {*targets.modules, *(name.rpartition(".")[0] for name in targets.experts), *kept, *rows}
-    odd = [owner for owner in owners if not any(owner == name or owner.startswith(f"{name}.") for name in meant)]
+    odd = [owner for owner in _owners(tuned) if not any(owner == name or owner.startswith(f"{name}.") for name in meant)]
+    owners = _owners(tuned, shared=True)
     lost = [name for name in meant if not any(owner == name or owner.startswith(f"{name}.") for owner in owners)]
-    tied = is_tied(tuned.get_base_model()) if kept else False
-    if (odd and not tied) or (lost and not tied):
+    if odd or lost:
         raise ModelError(
             f"PEFT would train {', '.join(sorted(odd)[:3]) or 'nothing'} instead of {', '.join(sorted(lost)[:3]) or 'less'}",
             where="tuning",
             fix="name other modules: these names are the ends of others",
         )
+
+
+def _owners(tuned: nn.Module, *, shared: bool = False) -> set[str]:
+    """Modules of the plain model in which something is trained; with `shared`, each of those that share a weight."""
+    named = tuned.named_parameters(remove_duplicate=not shared)
+    return {bare_name(name).rpartition(".")[0] for name, parameter in named if parameter.requires_grad}

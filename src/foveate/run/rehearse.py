@@ -7,10 +7,12 @@ import math
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from torch import nn
 
 from foveate.config.dump import dump_recipe
 from foveate.config.load import load_recipe
@@ -182,11 +184,17 @@ def _tuning(scene: _Scene) -> str:
         _, _, _, tokens = load_encoder(recipe if recipe is scene.made else _offline(recipe))
         model = machine.build_skeleton(found, _offline(recipe), family_of(load_skeleton(_offline(recipe).model).config), None, tokens)
         _raise_bad(found)
-        if recipe.parallel.strategy == "fsdp2" and model is not None and not blocks_of(model):
-            fix = "use `parallel.strategy: ddp`"
-            raise ModelError("no repeated blocks are found that could be sharded one by one", where="parallel.strategy: fsdp2", fix=fix)
+        if recipe.parallel.strategy == "fsdp2":
+            require_blocks(model)
     texts = [finding.text for finding in found.findings if finding.state == "ok"]
     return texts[0] + ("" if scene.stand_in.own else " (of the tiny model)")
+
+
+def require_blocks(model: nn.Module) -> None:
+    """Raises ModelError where FSDP2 would find no blocks: every process would gather the whole model at once."""
+    if not blocks_of(model):
+        fix = "use `parallel.strategy: ddp`"
+        raise ModelError("no repeated blocks are found that could be sharded one by one", where="parallel.strategy: fsdp2", fix=fix)
 
 
 def _offline(recipe: Recipe) -> Recipe:
@@ -257,12 +265,18 @@ def _evaluation(scene: _Scene) -> str | None:
     if not scene.made.data.eval:
         return None
     lines = [line for line in metrics_of(scene.output) if line["event"] == "eval"]
-    for line in lines:
-        wrong = [name for name in scene.made.evaluate.metrics if not math.isfinite(line["metrics"].get(name, math.nan))]
-        if wrong:
-            raise FoveateError(f"{', '.join(wrong)} could not be measured", where=f"evaluation at step {line['step']}")
+    require_measured(lines, scene.made.evaluate.metrics)
     last = ", ".join(f"{name} {value:.3f}" for name, value in lines[-1]["metrics"].items())
     return f"{len(lines)} times, at steps {', '.join(str(line['step']) for line in lines)}; {last}"
+
+
+def require_measured(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Raises FoveateError where an evaluation lacks a metric, or has one that is not a number."""
+    for line in lines:
+        wrong = [name for name in names if not math.isfinite(line["metrics"].get(name, math.nan))]
+        if wrong:
+            where, fix = f"evaluation at step {line['step']}", "look at the held-out answers with `foveate check`, or leave the metric out"
+            raise FoveateError(f"{', '.join(wrong)} could not be measured", where=where, fix=fix)
 
 
 def _reload(scene: _Scene) -> str:

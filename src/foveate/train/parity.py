@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from foveate.errors import FoveateError
 from foveate.evaluate.generate import evaluating
 from foveate.model.loss import supervised_columns
-from foveate.model.pixels import as_weights
 from foveate.types import Batch
 
 MOST_POSITIONS = 256  # of a record, spread evenly: logits of a large vocabulary are a megabyte each
@@ -55,7 +54,7 @@ def logits_at_targets(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> 
     options = {"logits_to_keep": columns} if keeps_logits else {}
     try:
         with torch.no_grad():
-            logits = model(**as_weights(model, inputs), use_cache=False, **options).logits
+            logits = model(**inputs, use_cache=False, **options).logits
     except torch.OutOfMemoryError as error:
         fix = "use train.device=cpu, or fewer and smaller records (--samples)"
         raise FoveateError("out of memory while comparing logits", where=str(inputs["input_ids"].shape), fix=fix) from error

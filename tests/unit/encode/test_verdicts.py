@@ -12,8 +12,16 @@ from tests.unit.encode.talk import assistant, encoder_of, encoder_with, picture,
 
 CHATML = chatml("<|vision_start|><|image_pad|><|vision_end|>")
 NAMES = ("qwen3_vl", "llama3_1", "gemma3", "mistral_v3", "smolvlm", "command_a", "glm4", "deepseek_v3")
-ENDS = {"qwen3_vl": "<|im_end|>", "llama3_1": "<|eot_id|>", "gemma3": "<end_of_turn>", "mistral_v3": "</s>"}
-ENDS |= {"smolvlm": "<end_of_utterance>", "command_a": "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>", "glm4": "<|user|>", "deepseek_v3": "<｜end▁of▁sentence｜>"}
+ENDS = {
+    "qwen3_vl": "<|im_end|>",
+    "llama3_1": "<|eot_id|>",
+    "gemma3": "<end_of_turn>",
+    "mistral_v3": "</s>",
+    "smolvlm": "<end_of_utterance>",
+    "command_a": "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>",
+    "glm4": "<|user|>",
+    "deepseek_v3": "<｜end▁of▁sentence｜>",
+}
 LEADS = {"mistral_v3": " ", "smolvlm": " ", "command_a": "<|START_RESPONSE|>", "glm4": "\n"}
 
 

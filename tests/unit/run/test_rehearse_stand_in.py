@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from foveate.config.model import ModelSection
-from foveate.errors import ModelError
+from foveate.errors import FoveateError, ModelError
 from foveate.model.load import load_config, load_model, load_processor
 from foveate.run.rehearsal.children import Ended, cause, run_child
 from foveate.run.rehearsal.stand_in import make_stand_in
+from foveate.run.rehearse import require_blocks, require_measured
 from tests import families
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -129,3 +130,18 @@ def test_a_child_speaks_into_its_log_and_its_code_comes_back(tmp_path):
     assert ended.code == 2
     assert "gone.yaml" in cause(ended)
     assert (tmp_path / "log").read_text() == ended.said
+
+
+def test_a_model_without_blocks_to_shard_is_refused():
+    with pytest.raises(ModelError, match="no repeated blocks") as caught:
+        require_blocks(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    assert "ddp" in caught.value.fix
+    require_blocks(families.build("smolvlm")[0])
+
+
+@pytest.mark.parametrize("metrics", [{"loss": 1.0}, {"loss": 1.0, "wer": float("nan")}])
+def test_a_metric_that_could_not_be_measured_is_named_with_its_step(metrics):
+    lines = [{"event": "eval", "step": 0, "metrics": {"loss": 2.0, "wer": 1.0}}, {"event": "eval", "step": 2, "metrics": metrics}]
+    with pytest.raises(FoveateError, match="evaluation at step 2: wer could not be measured"):
+        require_measured(lines, ["loss", "wer"])
+    require_measured(lines[:1], ["loss", "wer"])

@@ -42,6 +42,26 @@ _MOLMO_IDS = {
 }
 
 
+_NEMOTRON_TEXT = dict(
+    model_type="nemotron_h",
+    layers_block_type=["linear_attention", "moe", "full_attention", "mlp"],
+    hidden_size=128,
+    intermediate_size=256,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,
+    max_position_embeddings=2048,
+    ssm_state_size=16,
+    mamba_num_heads=8,
+    mamba_head_dim=16,
+    n_groups=2,
+    chunk_size=32,
+    n_routed_experts=4,
+    moe_intermediate_size=64,
+    moe_shared_expert_intermediate_size=64,
+)
+
+
 def _nemotron_h_omni() -> tuple[Any, Any, Any]:
     """Nemotron 3 Omni: RADIO and Parakeet before a hybrid of Mamba, attention and experts."""
     import transformers as hf
@@ -83,26 +103,7 @@ def _nemotron_h_omni() -> tuple[Any, Any, Any]:
             subsampling_conv_channels=16,
         ),
         text_config=dict(
-            model_type="nemotron_h",
-            vocab_size=len(tok),
-            layers_block_type=["linear_attention", "moe", "full_attention", "mlp"],
-            hidden_size=128,
-            intermediate_size=256,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=2048,
-            ssm_state_size=16,
-            mamba_num_heads=8,
-            mamba_head_dim=16,
-            n_groups=2,
-            chunk_size=32,
-            n_routed_experts=4,
-            moe_intermediate_size=64,
-            moe_shared_expert_intermediate_size=64,
-            eos_token_id=tok.eos_token_id,
-            pad_token_id=tok.pad_token_id,
-            bos_token_id=None,
+            vocab_size=len(tok), bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, **_NEMOTRON_TEXT
         ),
     )
     return hf.NemotronH_Omni_Reasoning_V3, config, processor

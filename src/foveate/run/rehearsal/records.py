@@ -17,7 +17,6 @@ from foveate.encode.encoder import Encoder
 from foveate.errors import DataError
 from foveate.events import Quarantined
 from foveate.model.loss import IGNORED
-from foveate.types import Conversation
 
 LOOKED_AT = 256  # records of a split whose headers are read
 MOST = 8  # chosen ones, unless there are more sources
@@ -46,10 +45,6 @@ class Chosen:
             number, row = self.mixture.locate(place)
             found[number].add(row)
         return [sorted(rows) for rows in found]
-
-    def conversations(self) -> list[Conversation]:
-        """The chosen ones, read again."""
-        return [self.mixture.conversation(place) for place in self.reasons]
 
 
 def choose(mixture: Mixture, split: str, *, encoder: Encoder | None, max_tokens: int, rules: MediaSection) -> Chosen:
