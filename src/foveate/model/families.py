@@ -123,7 +123,7 @@ FAMILIES: dict[str, Family] = {
         why_padded="its layers name a window, which they use only when they generate",
     ),
     "pp_chart2table": _PLAIN,
-    "cohere_compass": Family(packs=True, mrope=True, byte_tower="visual"),
+    "cohere_compass": _MROPE,
     "granite4_vision": _PLAIN,
     "granite_docling": _PLAIN,
     "lfm2_vl": _CONVOLVED,

@@ -127,6 +127,9 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
     if recipe.data.collate is not None:
         if recipe.data.eval and set(recipe.evaluate.metrics) - {"loss"}:
             raise ModelError("answers can't be generated with data.collate", where="evaluate.metrics", fix="use `metrics: [loss]`")
+        if recipe.model.template_options:
+            fix = "remove it, and give the variables to the template in your function"
+            raise ModelError("has no effect: data.collate renders the template", where="model.template_options", fix=fix)
         return config, processor, None, tokens
     set_chat_template(processor, recipe.model.chat_template)
     lean = family_of(config).byte_tower is not None

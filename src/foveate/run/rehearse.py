@@ -146,7 +146,9 @@ def _model(scene: _Scene) -> str:
 
 def _template(scene: _Scene) -> str:
     """Processor, chat template and the encoder that proves labels."""
-    section = scene.recipe.model.model_copy(update={"id": str(scene.stand_in.folder), "revision": None})
+    built = not scene.stand_in.own and scene.recipe.model.chat_template is None
+    options = {"template_options": {}} if built else {}
+    section = scene.recipe.model.model_copy(update={"id": str(scene.stand_in.folder), "revision": None, **options})
     _, processor, scene.encoder, _ = load_encoder(scene.recipe.model_copy(update={"model": section}))
     if scene.encoder is None:
         return f"{type(processor).__name__}; data.collate makes the batches"

@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from foveate.batching.loader import Share
+from foveate.model import tiny
 from foveate.model.attention import use_segments
+from foveate.model.families import FAMILIES, Family
 from foveate.model.pixels import take_bytes
 from tests import families
 from tests.unit.batching.test_equality import assert_equal, make_source, step, write_records
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen2_vl"])
+# Every family that claims it and has a tiny model.
+@pytest.mark.parametrize("name", [name for name in tiny.BUILDS if FAMILIES.get(name, Family()).byte_tower])
 def test_loss_and_gradients_are_those_of_the_processors_pixels(name, tmp_path):
     model, processor = families.build(name)
     path = write_records(tmp_path, "image")

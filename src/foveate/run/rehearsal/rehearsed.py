@@ -75,6 +75,8 @@ def changes(recipe: Recipe, made: Recipe) -> list[str]:
     lines = [f"train.device: cpu; {recipe.train.device} is not rehearsed"] if recipe.train.device == "cuda" else []
     if recipe.train.precision == "auto":
         lines.append("train.precision: auto computes in float32 on a CPU; a GPU may take bfloat16")
+    if recipe.model.template_options != made.model.template_options:
+        lines.append("model.template_options: left out, since the built template has no such variables")
     if recipe.model.dtype != made.model.dtype:
         lines.append(f"model.dtype: {made.model.dtype} in place of {recipe.model.dtype}, which CPUs hardly compute in")
     if recipe.tuning != made.tuning:
@@ -112,6 +114,8 @@ def _any_layer(name: str) -> str:
 def _model(recipe: Recipe, stand_in: StandIn) -> dict[str, object]:
     model = recipe.model
     changed: dict[str, object] = {"id": str(stand_in.folder), "revision": None}
+    if not stand_in.own and model.chat_template is None:
+        changed["template_options"] = {}  # variables of the model's own template
     if model.dtype == "float16":
         changed["dtype"] = "bfloat16"
     if model.quantize is not None:
