@@ -7,6 +7,7 @@ python docs/make_reference.py --check    # exit with 1 if the committed page is 
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def page() -> str:
         if section is None:
             blocks.append(f"## `{name}`\n\n{_table([(name, field)])}")
             continue
-        blocks.append(f"## `{name}`\n\n{(section.__doc__ or '').strip()}\n\n{_table(section.model_fields.items())}")
+        blocks.append(f"## `{name}`\n\n{inspect.cleandoc(section.__doc__ or '')}\n\n{_table(section.model_fields.items())}")
         for inner in dict.fromkeys(found for item in section.model_fields.values() if (found := _section_of(item.annotation, nested=True))):
             place, about = _PLACES[inner]
             blocks.append(f"### `{place}`\n\n{about}\n\n{_table(inner.model_fields.items())}")

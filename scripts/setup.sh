@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stamp=.venv/.foveate-setup
-extras=audio,video,hub,heic,zstd,quant,timm,tensorboard,demo,dev
+extras=audio,video,hub,heic,zstd,quant,timm,torchaudio,tensorboard,demo,dev
 
 say() { printf '==> %s\n' "$*" >&2; }
 

@@ -76,6 +76,7 @@ class Evaluated:
     metrics: dict[str, float]
     rows: tuple[EvalRow, ...] = field(repr=False)
     time_s: float
+    records: int | None = None  # that were measured; each has a row where answers were generated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,10 +104,10 @@ BAD = [
         source="messages",
     ),
     BadRecord(
-        title="weight of a half",
+        title="weight below zero",
         reason="wrong_type",
         says="weight",
-        make=row(messages=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "red", "weight": 0.5}]),
+        make=row(messages=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "red", "weight": -1}]),
         source="messages",
     ),
     BadRecord(

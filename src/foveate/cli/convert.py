@@ -11,6 +11,7 @@ import click
 
 from foveate.cli.progress import Bars
 from foveate.cli.recipe import allow_code_option, overrides_argument, read_recipe
+from foveate.cli.sizes import size_bytes
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def command(
 
     asked = Conversion(
         to="parquet" if to == "parquet" else "webdataset", out=Path(os.path.abspath(out)), name=name,
-        max_bytes=None if records_per_shard else _bytes(shard_size), max_records=records_per_shard,
+        max_bytes=None if records_per_shard else size_bytes(shard_size, "--shard-size"), max_records=records_per_shard,
         max_bad=_tolerated(max_bad), overwrite=overwrite,
     )  # fmt: skip
     mixture = _open(source, overrides, split, number, allow_code)
@@ -98,19 +99,6 @@ def _open_recipe(path: Path, overrides: tuple[str, ...], split: str, number: int
     if mixture is None:
         raise FoveateError(f"the recipe has no `data.{split}`", where=str(path), fix="choose the other one with --split")
     return mixture
-
-
-def _bytes(text: str) -> int:
-    """`500MB` and `500M` are 500,000,000; `500MiB` is 524,288,000."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = 0
-    if size < 1:
-        raise FoveateError(f"{text!r} is no size", where="--shard-size", fix="write 500MB or 2GB")
-    return size
 
 
 def _tolerated(text: str) -> int | str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foveate.cli.recipe import allow_code_option, overrides_argument
-from foveate.errors import FoveateError
+from foveate.cli.sizes import size_bytes
 
 if TYPE_CHECKING:
     from foveate.run.certificate import Figures
@@ -48,7 +48,7 @@ def command(
         checkpoint=checkpoint,
         merge=merge,
         dtype=dtype,
-        max_shard_bytes=None if max_shard_size is None else _bytes(max_shard_size),
+        max_shard_bytes=None if max_shard_size is None else size_bytes(max_shard_size, "--max-shard-size"),
         samples=samples,
         overwrite=overwrite,
         allow_code=allow_code,
@@ -57,19 +57,6 @@ def command(
     figures = export_run(asked, lambda line: click.echo(line, err=True))
     _print(figures, asked.out)
     return 0
-
-
-def _bytes(text: str) -> int:
-    """`5GB` and `5G` are 5,000,000,000; `5GiB` is 5,368,709,120."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = 0
-    if size < 1:
-        raise FoveateError(f"{text!r} is no size", where="--max-shard-size", fix="write 5GB or 500MB")
-    return size
 
 
 def _print(figures: Figures, out: Path) -> None:

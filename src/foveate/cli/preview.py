@@ -95,6 +95,7 @@ def _chosen(mixture: Mixture, rows: tuple[int, ...]) -> tuple[int, ...]:
 
 def _spread(mixture: Mixture, samples: int) -> list[int]:
     """At most `samples` places, evenly spread over the distinct records."""
+    from foveate.data.mixture import evenly
+
     places = list(mixture.first(None))
-    count = min(samples, len(places))
-    return [places[i * len(places) // count] for i in range(count)]
+    return [places[i] for i in evenly(len(places), samples)]

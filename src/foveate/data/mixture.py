@@ -205,6 +205,12 @@ def build_mixture(
     return Mixture(sources, adapters, sections, formats, rules=rules, fetcher=fetcher)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of the places 0..count-1, spread evenly, the first one among them."""
+    chosen = min(count, most)
+    return [i * count // chosen for i in range(chosen)]
+
+
 def weigh(records: int, weight: float, key: str, count: int | None = None) -> Weighted:
     """The places that a weight, or a count of them, gives to `records`; DataError when it takes none.
 

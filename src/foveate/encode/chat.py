@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from foveate.data.adapters.calls import REASONING_KEYS
 from foveate.errors import TemplateError
 from foveate.types import Conversation, Message, Part, Text, ToolCall, kind_of
 
@@ -23,8 +24,6 @@ Arguments = Literal["object", "text"]  # how templates take a call's arguments: 
 Kind = Literal["text", "reasoning", "name", "key", "argument", "scalar", "tool"]
 _TOOLS = -1  # the message number of the tools' definitions
 _THOUGHT = re.compile(r"(\s*<think>\s*)(.*?)(\s*</think>\s*)(.*)", re.DOTALL)
-# The names that templates know reasoning by; transformers fills in the first and the last.
-_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +95,18 @@ def to_chat(
         arguments: see `Arguments`.
         divided: an assistant's text that opens with `<think>...</think>` is two slots, what stands inside and what follows, and the
             tags belong to neither. Templates look for those tags.
-        hide: applied to the texts of tools' definitions, which are in no slot but for the names.
+        hide: applied to what is in no slot, see `loose_texts`.
     """
     replaced = iter(texts if texts is not None else ())
     put: Put = (lambda slot: slot.text) if texts is None else (lambda slot: next(replaced))
     return _Builder(form=form, placeholders=placeholders, put=put, arguments=arguments, divided=divided, hide=hide).chat(conversation)
+
+
+def loose_texts(conversation: Conversation) -> list[str]:
+    """Texts of the user's that are in no slot: definitions of tools but for the names, and the ids of calls."""
+    ids = [call.id for message in conversation.messages for call in message.tool_calls]
+    answered = [text for message in conversation.messages for text in (message.tool_call_id, message.name)]
+    return [*conversation.tools, *(text for text in (*ids, *answered) if text is not None)]
 
 
 def has_thought(message: Message) -> bool:
@@ -144,12 +150,13 @@ class _Builder:
         plain = not more and before not in ("tool", "assistant")
         own = dict(message=number, trained=message.trained, role=message.role, plain=plain)
         if message.reasoning.strip():
-            made |= dict.fromkeys(_REASONING_KEYS, self.put(Slot(text=message.reasoning, kind="reasoning", **own)))
+            made |= dict.fromkeys(REASONING_KEYS, self.put(Slot(text=message.reasoning, kind="reasoning", **own)))
         made["content"] = self._content(message, own)
         if message.tool_calls:
             made["tool_calls"] = [self._call(call, own) for call in message.tool_calls]
         if message.role == "tool":
-            made |= {key: value for key, value in (("tool_call_id", message.tool_call_id), ("name", message.name)) if value is not None}
+            names = {"tool_call_id": message.tool_call_id, "name": message.name}
+            made |= {key: self.hide(value) for key, value in names.items() if value is not None}
         return made
 
     def _content(self, message: Message, own: dict[str, Any]) -> str | list[dict[str, Any]]:
@@ -180,7 +187,7 @@ class _Builder:
         arguments = self._value(json.loads(call.arguments), own)
         function = {"name": name, "arguments": arguments if self.arguments == "object" else json.dumps(arguments, ensure_ascii=False)}
         made: dict[str, Any] = {"type": "function", "function": function}
-        return made if call.id is None else {"id": call.id, **made}
+        return made if call.id is None else {"id": self.hide(call.id), **made}
 
     def _value(self, value: Any, own: dict[str, Any]) -> Any:
         if isinstance(value, dict):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveate.encode import marks
-from foveate.encode.chat import Chat, Slot, slots_of, to_chat
+from foveate.encode.chat import Chat, Slot, loose_texts, slots_of, to_chat
 from foveate.encode.labels import Unproven, Way, check_rendering, ways_of, wrap
 from foveate.encode.probe import Facts
 from foveate.encode.render import Asked, Renderer
 from foveate.encode.targets import Proven
-from foveate.encode.turns import Bounds
+from foveate.encode.turns import Bounds, Write
 from foveate.errors import FoveateError, TemplateError
 from foveate.types import Conversation
 
@@ -39,7 +39,7 @@ class Prover:
         problem: Exception | None = None
         for way in ways_of(conversation):
             slots = slots_of(conversation, divided=way.divided)
-            marks.check_unmarked([slot.text for slot in slots], where, spare=len(conversation.messages))
+            self._check_marks(conversation, slots, where)
             asked = [self._asked(conversation, wrap(slots, self._hidden(slots), way), way, marked=self._blocks)]
             if plain is None:  # once, and together with the first marked one
                 asked.append(Asked(chat=self._chat(conversation)))
@@ -61,7 +61,7 @@ class Prover:
         """The conversation as rendered for the processor, without marks."""
         divided = next(iter(ways_of(conversation))).divided
         slots = slots_of(conversation, divided=divided)
-        marks.check_unmarked([slot.text for slot in slots], where)
+        self._check_marks(conversation, slots, where)
         asked = self._asked(conversation, self._hidden(slots), Way(divided=divided))
         text = self._render(asked.chat, where=where, generation=generation)
         return text if generation else text + self._facts.turns.closer(conversation)
@@ -88,7 +88,10 @@ class Prover:
             marked_text=text, marked=marked, proven=Proven(slots=slots, dropped=dropped, extents=extents, blocks=self._blocks)
         )
 
-    def _writer(self, way: Way):
+    def _check_marks(self, conversation: Conversation, slots: tuple[Slot, ...], where: str) -> None:
+        marks.check_unmarked([*(slot.text for slot in slots), *loose_texts(conversation)], where, spare=len(conversation.messages))
+
+    def _writer(self, way: Way) -> Write:
         def write(conversation: Conversation, generation: bool) -> marks.Marked:
             slots = slots_of(conversation, divided=way.divided)
             asked = self._asked(conversation, wrap(slots, self._hidden(slots), way), way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,12 @@ class Renderer:
         return Job(values=values, marked=one.marked)
 
     def _check_options(self) -> None:
-        for name in self.options:
+        for name, value in self.options.items():
             where = f"model.template_options: {name}"
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise TemplateError(f"can't be given to a template: {error}", where=where, fix="give text, a number, a list ...") from error
             if name in _GIVEN:
                 raise TemplateError("is what Foveate itself gives the template", where=where, fix="remove it")
             if name not in self.variables:

@@ -44,7 +44,8 @@ class HeldOut:
             rows = self._rows(model) if self._generated else ()
         for metric in self._generated:
             metrics[metric] = aggregate(metric, [row.prediction for row in rows], [row.expected for row in rows])
-        return Evaluated(step=step, stage=stage, metrics=metrics, rows=rows, time_s=time.perf_counter() - started)
+        records, spent = len(self.conversations), time.perf_counter() - started
+        return Evaluated(step=step, stage=stage, metrics=metrics, rows=rows, time_s=spent, records=records)
 
     @property
     def _generated(self) -> list[str]:

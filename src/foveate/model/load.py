@@ -17,7 +17,7 @@ import torch
 
 from foveate.config.model import ModelSection
 from foveate.errors import ModelError
-from foveate.model.families import TRAINED_PARTS, family_of
+from foveate.model.families import TRAINED_PARTS, Family, family_of
 from foveate.model.mend import mend
 from foveate.model.quantize import check_quantised, keep_layout, quantiser
 
@@ -114,30 +114,31 @@ def load_processor(section: ModelSection, *, multimodal: bool = True) -> Process
             where=section.id,
             fix="copy preprocessor_config.json and processor_config.json of the base model into the folder",
         )
-    processor = _adapted(processor, section)
-    _restore_template(processor, section)
-    _forget_lengths(processor)
+    processor = _mended(processor, family_of(load_config(section)))
     _apply_pixel_settings(processor, section)
     return processor
 
 
-def saved_processor(folder: Path) -> ProcessorMixin:
-    """What anyone gets from a written folder, which may hold adapters and no model. Raises ModelError where it can't be loaded."""
+def saved_processor(folder: Path, config: PretrainedConfig, *, trust_remote_code: bool = False) -> ProcessorMixin:
+    """The processor of a written folder, as `load_processor` gives it; the folder may hold adapters and no model.
+
+    Args:
+        config: of the model that was trained, whose family tells what its processor needs.
+    Raises ModelError where it can't be loaded.
+    """
+    prepare_transformers()
     from transformers import AutoProcessor, ProcessorMixin
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         fix = "report it, with the name of the model"
         raise ModelError(f"the written processor can't be loaded: {_first_line(error)}", where=str(folder), fix=fix) from error
-    if isinstance(processor, ProcessorMixin):
-        processor.chat_template = processor.chat_template or processor.tokenizer.chat_template  # see _restore_template
-        _forget_lengths(processor)
-    return processor
+    return _mended(processor, family_of(config)) if isinstance(processor, ProcessorMixin) else processor
 
 
-def load_model(section: ModelSection, *, attention: str = "sdpa", compute: torch.dtype | None = None) -> PreTrainedModel:
-    """The model with its weights on the CPU. Raises ModelError, naming keys that the checkpoint lacks.
+def load_model(section: ModelSection, *, compute: torch.dtype | None = None) -> PreTrainedModel:
+    """The model with its weights on the CPU, and the attention of the section. Raises ModelError, naming keys that the checkpoint lacks.
 
     Args:
         compute: the type that products with quantised weights are computed in; that of the other weights when None.
@@ -155,7 +156,7 @@ def load_model(section: ModelSection, *, attention: str = "sdpa", compute: torch
         what="weights",
         dtype=dtype,
         # Left to transformers, it is SDPA in every part that knows it, and eager in the few that don't (SAM's relative positions).
-        attn_implementation=None if attention == "sdpa" else attention,
+        attn_implementation="eager" if section.attention == "eager" else None,
         use_safetensors=True,
         output_loading_info=True,
         **options,
@@ -258,17 +259,17 @@ def _fix_for(error: BaseException, section: ModelSection, is_local: bool) -> str
     return "check the id and the network; a gated model needs `hf auth login`"
 
 
-def _restore_template(processor: ProcessorMixin, section: ModelSection) -> None:
+def _mended(processor: ProcessorMixin, family: Family) -> ProcessorMixin:
+    """With what loading loses, or transformers lacks for the family."""
+    if family.processor is not None:
+        processor = importlib.import_module(family.processor).adapt(processor)
     # Some processors (Phi-4-multimodal) lose the template on reload while their tokenizer keeps it.
-    if processor.chat_template is None and processor.tokenizer.chat_template is not None:
+    if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
-        processor.chat_template = family_of(load_config(section)).chat_template
-
-
-def _adapted(processor: ProcessorMixin, section: ModelSection) -> ProcessorMixin:
-    module = family_of(load_config(section)).processor
-    return processor if module is None else importlib.import_module(module).adapt(processor)
+        processor.chat_template = family.chat_template
+    _forget_lengths(processor)
+    return processor
 
 
 def _forget_lengths(processor: ProcessorMixin) -> None:

@@ -253,4 +253,4 @@ class EvalLog:
                     if event.step == 0 or found.step > event.step or found.stage == "after":
                         path.unlink()
             case Evaluated():
-                EvalFile(step=event.step, stage=event.stage, metrics=event.metrics, rows=event.rows).write(self.run_dir)
+                EvalFile.of(event).write(self.run_dir)

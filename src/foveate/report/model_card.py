@@ -61,7 +61,7 @@ class Card:
     books: Books | None
     before: EvalFile | None
     after: EvalFile | None
-    measured: int  # held-out records that the metrics are of
+    measured: int | None  # held-out records that the metrics are of; None where the run did not write it down
     parity_note: str
     parity: tuple[ParityLine, ...]
     recipe: str  # YAML
@@ -101,6 +101,7 @@ def _sections(card: Card) -> dict[str, Any]:
         "sources": [_row(source.name, source.split, count(source.records), source.format) for source in card.sources],
         "reasons": [_row(f"`{reason}`", count(records)) for reason, records in card.books.reasons.items()] if card.books else [],
         "results": rows,
+        "results_counted": card.measured is not None,
         "results_note": _results_note(card.before, card.after),
         "parity_note": card.parity_note,
         "parity": [
@@ -131,12 +132,13 @@ def _results_note(before: EvalFile | None, after: EvalFile | None) -> str:
     return f"Before and after training, {stated}." if before is not None else f"{stated.capitalize()}; the base model was not measured."
 
 
-def _result_rows(before: EvalFile | None, after: EvalFile | None, measured: int) -> list[str]:
+def _result_rows(before: EvalFile | None, after: EvalFile | None, measured: int | None) -> list[str]:
     if after is None:
         return []
     first = before.metrics if before is not None else {}
+    counted = [count(measured)] if measured is not None else []
     return [
-        _row(metric_name(name), metric_value(name, first.get(name)), metric_value(name, value), count(measured))
+        _row(metric_name(name), metric_value(name, first.get(name)), metric_value(name, value), *counted)
         for name, value in after.metrics.items()
     ]
 
@@ -146,8 +148,22 @@ def allowed(tolerance: float | None) -> str:
     return "stated only" if tolerance is None else number(tolerance)
 
 
+def print_answer(*, encoder_decoder: bool) -> str:
+    """The line of a snippet that prints what `generate` wrote: behind the prompt, or behind the one token that a decoder begins with."""
+    begin = "1" if encoder_decoder else 'inputs["input_ids"].shape[1]'
+    return f"print(processor.decode(output[0, {begin} :], skip_special_tokens=True))"
+
+
 def loading_snippet(
-    *, auto_class: str, base: str | None, chat: Sequence[Mapping[str, Any]], medium: str | None, rate_hz: int, grows: bool = False
+    *,
+    auto_class: str,
+    base: str | None,
+    chat: Sequence[Mapping[str, Any]],
+    medium: str | None,
+    rate_hz: int,
+    grows: bool = False,
+    adapter: str | None = None,
+    encoder_decoder: bool = False,
 ) -> str:
     """Python that loads the folder and generates an answer.
 
@@ -157,6 +173,8 @@ def loading_snippet(
         medium: image or audio, where the chat holds one; None for text alone.
         rate_hz: samples a second that the processor takes.
         grows: tokens were added, so that the base model of adapters needs rows for them before they are put on it.
+        adapter: the module that makes the family's processor callable with text and media, which transformers alone does not.
+        encoder_decoder: whether the output is the answer alone, without the prompt.
     """
     imports = {"image": "from PIL import Image", "audio": "import soundfile"}
     media = {
@@ -165,9 +183,14 @@ def loading_snippet(
     }
     lines = [imports[medium]] if medium is not None else []
     lines += ["from peft import PeftModel"] if base is not None else []
+    lines += [f"from {adapter} import adapt"] if adapter is not None else []
     lines = sorted(lines, key=lambda line: (line.startswith("from"), line.casefold()))
     lines += [f"from transformers import {auto_class}, AutoProcessor", "", 'folder = "."  # this folder, or its id on the hub']
-    lines += ["processor = AutoProcessor.from_pretrained(folder)"]
+    if adapter is None:
+        lines += ["processor = AutoProcessor.from_pretrained(folder)"]
+    else:
+        lines += ["# This family's processor in transformers does not take a chat with media as below; Foveate's `adapt` makes it do so."]
+        lines += ["processor = adapt(AutoProcessor.from_pretrained(folder))"]
     if base is not None:
         lines += [f"model = {auto_class}.from_pretrained({base!r})"]
         if grows:
@@ -180,5 +203,5 @@ def loading_snippet(
     lines += ["text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)"]
     lines += [f'inputs = processor(text=[text], {media.get(medium or "", "")}return_tensors="pt").to(model.device, model.dtype)']
     lines += ["output = model.generate(**inputs, max_new_tokens=64)"]
-    lines += ['print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))']
+    lines += [print_answer(encoder_decoder=encoder_decoder)]
     return "\n".join(lines) + "\n"

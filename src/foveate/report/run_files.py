@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import FoveateError
-from foveate.events import EvalRow, ModuleRow
+from foveate.events import EvalRow, Evaluated, ModuleRow
 from foveate.types import Origin
 
 
@@ -77,6 +77,7 @@ class RunFacts:
     fingerprints: dict[str, str] = field(default_factory=dict)  # what the run depends on beside its recipe: base model, data, encoder
     base_model: str = ""  # id or folder of the weights that the run started from
     auto_class: str = "AutoModelForImageTextToText"  # the transformers class that loads the model
+    encoder_decoder: bool = False  # such a model's output is the answer alone, without the prompt
     new_vocabulary: int = 0  # rows that the base model's embeddings must grow to before an adapter goes onto it
 
     def write(self, run_dir: Path) -> Path:
@@ -106,6 +107,12 @@ class EvalFile:
     stage: str  # before | during | after
     metrics: dict[str, float]
     rows: tuple[EvalRow, ...]
+    records: int | None = None  # held-out records that were measured; None in a file of a version that did not say
+
+    @staticmethod
+    def of(event: Evaluated) -> EvalFile:
+        """The event without its time."""
+        return EvalFile(step=event.step, stage=event.stage, metrics=event.metrics, rows=event.rows, records=event.records)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from foveate.errors import FoveateError
 from foveate.report import answers, curves
+from foveate.report.model_card import print_answer
 from foveate.report.render import highlight, render
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
 from foveate.report.text import count, duration, percent, short_count, size
@@ -178,10 +179,10 @@ def snippet(facts: RunFacts, run_dir: Path, question: str = "What is in the pict
         lines += [f"model = PeftModel.from_pretrained(base, {folder})"]
     else:
         lines += [f"model = {auto}.from_pretrained({folder})"]
-    return "\n".join(lines + (_asking(question) if asks else [])) + "\n"
+    return "\n".join(lines + (_asking(question, encoder_decoder=facts.encoder_decoder) if asks else [])) + "\n"
 
 
-def _asking(question: str) -> list[str]:
+def _asking(question: str, *, encoder_decoder: bool) -> list[str]:
     return [
         "",
         f"question = {json.dumps(question, ensure_ascii=False)}",
@@ -191,7 +192,7 @@ def _asking(question: str) -> list[str]:
         '    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",',
         ")",
         "output = model.generate(**inputs, max_new_tokens=64)",
-        'print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        print_answer(encoder_decoder=encoder_decoder),
     ]
 
 

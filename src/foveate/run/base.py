@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from foveate.config.model import ModelSection
+from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks
 from foveate.encode.encoder import Encoder
 from foveate.errors import CheckpointError, ModelError
@@ -81,11 +83,10 @@ def load_trained(trained: Trained, base: Base, *, quantised: bool = False) -> tu
     A PEFT model where adapters were trained. With `quantised`, on the quantised base that they were trained on.
     """
     recipe = trained.recipe
-    attention = "eager" if recipe.model.attention == "eager" else "sdpa"
     if trained.final and not trained.lora:
-        model = load_model(ModelSection(id=str(trained.folder), trust_remote_code=recipe.model.trust_remote_code), attention=attention)
+        model = load_model(as_written(trained.folder, recipe))
         return model, _dtype_of(model)
-    model = load_model(recipe.model if quantised else base.section, attention=attention)
+    model = load_model(recipe.model if quantised else base.section)
     dtype = _dtype_of(model)
     grow(model, base.tokens, seed=recipe.train.seed)
     if trained.final:
@@ -95,6 +96,12 @@ def load_trained(trained: Trained, base: Base, *, quantised: bool = False) -> tu
     model, _ = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=base.tokens.ids)
     tensors.read_weights(trained.folder / manifest.TENSORS, model, Ranks())
     return model, dtype
+
+
+def as_written(folder: Path, recipe: Recipe) -> ModelSection:
+    """What loads a whole model of the recipe's from the folder that it was written to."""
+    kept = {"trust_remote_code": recipe.model.trust_remote_code, "attention": recipe.model.attention}
+    return ModelSection(id=str(folder), offline=True, **kept)
 
 
 def _dtype_of(model: PreTrainedModel) -> str:

@@ -16,6 +16,7 @@ from foveate.data.adapters.named import NAMED
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
 from foveate.model.base_files import base_file
+from foveate.model.families import family_of
 from foveate.model.load import auto_class_name, resolve_id
 from foveate.report.model_card import Books, Card, Metadata, ParityLine, loading_snippet, write_model_card
 from foveate.report.run_files import SourceFacts, read_lines
@@ -51,7 +52,7 @@ def write_card(folder: Path, *, trained: Trained, base: Base, figures: Figures, 
         books=books,
         before=before,
         after=after,
-        measured=_measured(trained, sources),
+        measured=after.records if after is not None else None,
         parity_note=_parity_note(figures),
         parity=tuple(_parity_lines(figures)),
         recipe=(trained.run_dir / "recipe.yaml").read_text("utf-8"),
@@ -127,14 +128,6 @@ def _without_folders(sources: Sequence[SourceFacts]) -> tuple[SourceFacts, ...]:
     return tuple(replace(source, name=Path(source.name).name) if Path(source.name).is_absolute() else source for source in sources)
 
 
-def _measured(trained: Trained, sources: Sequence[SourceFacts]) -> int:
-    """Held-out records that the metrics are of."""
-    held_out = sum(source.records for source in sources if source.split == "eval")
-    limit = trained.recipe.evaluate.limit
-    bad = sum(line["split"] == "eval" for line in read_lines(trained.run_dir / LEDGER))
-    return min(held_out, limit or held_out) - bad
-
-
 def _counted(trained: Trained, mixture: Mixture) -> Books:
     train = trained.recipe.train
     plan = Plan(
@@ -171,6 +164,7 @@ def _snippet(base: Base, *, adapters: bool, base_id: str) -> str:
     asked = Conversation(messages=(Message(role="user", parts=(*media, Text(text=f"Describe the {medium}." if medium else "Hello!"))),))
     chat = base.encoder.chat(asked) if base.encoder is not None else [{"role": "user", "content": [{"type": "image"}]}]
     rate = base.encoder.rate_hz if base.encoder is not None else 0
+    family = family_of(base.config)
     return loading_snippet(
         auto_class=auto_class_name(base.config),
         base=base_id if adapters else None,
@@ -178,6 +172,8 @@ def _snippet(base: Base, *, adapters: bool, base_id: str) -> str:
         medium=medium,
         rate_hz=rate,
         grows=bool(base.tokens.ids),
+        adapter=family.processor,
+        encoder_decoder=family.decoder_start is not None,
     )
 
 

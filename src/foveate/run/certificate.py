@@ -15,14 +15,14 @@ from foveate.batching.collate import collate_padded
 from foveate.batching.lengths import require_fit
 from foveate.batching.loader import collated_by_user
 from foveate.config.recipe import Recipe
-from foveate.data.mixture import Mixture
+from foveate.data.mixture import Mixture, evenly
 from foveate.encode.encoder import Encoder
 from foveate.errors import CheckpointError, DataError, FoveateError
 from foveate.model.families import family_of, positions_of
 from foveate.run.prepare import BoundCollate
 from foveate.train.manifest import record_file
 from foveate.train.parity import Difference
-from foveate.types import Batch, Conversation
+from foveate.types import Batch, Conversation, Origin
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, ProcessorMixin
@@ -39,6 +39,7 @@ class Figures:
     """What was measured, filled in step by step. Logits are computed in float32, those of the written folder in its own dtype."""
 
     records: int = 0
+    passed_over: int = 0  # records that can't be used, met while those to compare on were looked for
     positions: int = 0
     largest_logit: float = 0.0
     tuning_effect: float | None = None  # max |adapter - base|: what a merge that did nothing would be off by
@@ -76,32 +77,43 @@ def plain_encoder(processor: ProcessorMixin, config: PretrainedConfig, recipe: R
     return Encoder(processor, positions=positions_of(config), rules=recipe.media, options=recipe.model.template_options)
 
 
-def pick_records(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, most: int) -> tuple[Conversation, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """Records to compare on, and what was passed over on the way to them: how many, and why the first one."""
+
+    conversations: tuple[Conversation, ...]
+    passed_over: int
+    first: str
+
+
+def pick_records(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, most: int) -> Picked:
     """Up to `most` usable records, spread evenly; the first ones of a stream. Raises FoveateError when there is none."""
-    count, chosen = len(mixture), []
+    count, chosen, bad = len(mixture), [], []
     tries = min(count, most * _TRIES)
-    order = range(tries) if mixture.window is not None else _spread(count, most, tries)
+    # Others in between come last, for the bad ones among the first.
+    order = range(tries) if mixture.window is not None else dict.fromkeys([*evenly(count, most), *evenly(count, tries)])
     for slot in order:
         try:
             conversation = mixture.conversation(slot)
             if encoder is not None:
                 require_fit(conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens)
                 encoder(conversation)
-        except DataError:
+        except DataError as error:
+            # By the name of its file alone: what is said here is published with the model.
+            bad.append(f"{origin_name(mixture.origin(slot))}: {error.reason}")
             continue
         chosen.append(conversation)
         if len(chosen) == most:
             break
     if not chosen:
-        raise FoveateError(f"none of {tries} records can be used to compare the models", where="data", fix="see `foveate check`")
-    return tuple(chosen)
+        problem = f"none of {len(bad)} records can be used to compare the models; the first: {bad[0]}"
+        raise FoveateError(problem, where="data", fix="see `foveate check`")
+    return Picked(conversations=tuple(chosen), passed_over=len(bad), first=bad[0] if bad else "")
 
 
-def _spread(count: int, most: int, tries: int) -> list[int]:
-    """Evenly spaced slots first, then others in between for the bad ones."""
-    first = [slot * count // min(most, count) for slot in range(min(most, count))]
-    rest = [slot * count // tries for slot in range(tries)]
-    return list(dict.fromkeys([*first, *rest]))
+def origin_name(origin: Origin) -> str:
+    """Names a record without the folders that it lies in: a certificate is published with the model."""
+    return f"{Path(origin.file or origin.dataset).name} row {origin.row}"
 
 
 def check_encoding(records: Records, before: Sequence[Batch], written: ProcessorMixin) -> int:

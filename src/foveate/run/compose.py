@@ -201,7 +201,7 @@ def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None) ->
     `compute` is the type that quantised weights are multiplied in; that of the other weights when None.
     """
     section = prepared.recipe.model
-    model = load_model(section, attention="eager" if section.attention == "eager" else "sdpa", compute=compute)
+    model = load_model(section, compute=compute)
     grow(model, prepared.tokens, seed=prepared.recipe.train.seed)
     suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder)
     return model

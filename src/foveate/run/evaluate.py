@@ -50,5 +50,5 @@ def evaluate_here(recipe: Recipe, *, model_dir: Path | None, output: Path, allow
         synced=False,
     )
     result = held_out.evaluate(model, stage="after", step=0)
-    EvalFile(step=0, stage="after", metrics=result.metrics, rows=result.rows).write(output)
+    EvalFile.of(result).write(output)
     return result

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from foveate.config.model import ModelSection
 from foveate.data.convert.stage import staged
 from foveate.dist.mesh import pick_device
 from foveate.errors import FoveateError
@@ -20,13 +19,14 @@ from foveate.model.base_files import base_shapes, folder_shapes
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, resolve_id, saved_processor, torch_dtype
 from foveate.model.tokens import grow
-from foveate.run.base import Base, load_trained, open_base
+from foveate.run.base import Base, as_written, load_trained, open_base
 from foveate.run.card import base_name, write_card
 from foveate.run.certificate import (
     PARITY,
     Figures,
     Records,
     check_encoding,
+    origin_name,
     pick_records,
     plain_encoder,
     require_same_weights,
@@ -132,11 +132,11 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
     split = "eval" if recipe.data.eval else "train"
     mixture = open_records(recipe, split, functions)
     encoder = plain_encoder(base.processor, base.config, recipe) if base.encoder is not None else None
-    chosen = pick_records(mixture, encoder, recipe, most=asked.samples)
+    picked = pick_records(mixture, encoder, recipe, most=asked.samples)
     records = Records(
-        split=split, conversations=chosen, recipe=recipe, config=base.config, collate=functions.get(recipe.data.collate or "")
+        split=split, conversations=picked.conversations, recipe=recipe, config=base.config, collate=functions.get(recipe.data.collate or "")
     )
-    return Work(
+    work = Work(
         asked=asked,
         trained=trained,
         base=base,
@@ -146,9 +146,13 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
         stage=stage,
         device=device,
         say=say,
-        figures=Figures(records=len(chosen)),
+        figures=Figures(records=len(picked.conversations), passed_over=picked.passed_over),
         notes=[],
     )
+    if picked.passed_over:
+        first = f"the first: {picked.first}"
+        work.note(f"{picked.passed_over} {split} records can't be used and are not among those that the models are compared on; {first}")
+    return work
 
 
 def _export_whole(work: Work) -> None:
@@ -263,11 +267,10 @@ def _adds_tokens(trained: Trained) -> bool:
 def _check_written(work: Work, kept: dict[str, str], reference: list[Tensor], merged: list[Tensor] | None) -> None:
     """Load the folder as anyone would, and compare everything."""
     work.say("loading the folder again")
-    figures, trust = work.figures, work.trained.recipe.model.trust_remote_code
-    section = ModelSection(id=str(work.stage), offline=True, trust_remote_code=trust)
-    model = load_model(section, attention=_attention(work))
+    figures = work.figures
+    model = load_model(as_written(work.stage, work.trained.recipe))
     figures.tensors = require_same_weights(kept, digests(model, torch_dtype(work.dtype)), where=work.asked.out)
-    figures.encoded_equal = check_encoding(work.records, work.batches, saved_processor(work.stage))
+    figures.encoded_equal = _check_processor(work)
     after = work.logits(model.to(work.device))
     tolerance = dtype_tolerance(figures.largest_logit, work.dtype)
     fix = "write float32 (--dtype float32)" if work.dtype != "float32" else "report it, with the name of the model"
@@ -278,8 +281,9 @@ def _check_written(work: Work, kept: dict[str, str], reference: list[Tensor], me
         figures.written_merged = require_within(compare(merged, after, tolerance=tolerance), what, where=work.asked.out, fix=fix)
 
 
-def _attention(work: Work) -> str:
-    return "eager" if work.trained.recipe.model.attention == "eager" else "sdpa"
+def _check_processor(work: Work) -> int:
+    trust = work.trained.recipe.model.trust_remote_code
+    return check_encoding(work.records, work.batches, saved_processor(work.stage, work.base.config, trust_remote_code=trust))
 
 
 def _export_adapters(work: Work) -> None:
@@ -295,11 +299,11 @@ def _export_adapters(work: Work) -> None:
     del model
     _forget()
     work.say("loading the folder again")
-    plain = load_model(work.base.section, attention=_attention(work))
+    plain = load_model(work.base.section)
     grow(plain, work.base.tokens, seed=recipe.train.seed)
     model = PeftModel.from_pretrained(plain, work.stage)
     figures.tensors = require_same_weights(kept, digests(model), where=work.asked.out)
-    figures.encoded_equal = check_encoding(work.records, work.batches, saved_processor(work.stage))
+    figures.encoded_equal = _check_processor(work)
     after = work.logits(widen(model).to(work.device))
     tolerance = merge_tolerance(figures.largest_logit, figures.tuning_effect)
     found = compare(reference, after, tolerance=tolerance)
@@ -317,18 +321,12 @@ def _finish(work: Work) -> None:
         "base_fingerprint": trained.fingerprints.get("base model"),
         "adapters": "merged" if work.merging else "kept" if trained.lora else "none",
         "dtype": work.dtype,
-        "compared_on": [_origin(conversation) for conversation in work.records.conversations],
+        "compared_on": [origin_name(conversation.origin) for conversation in work.records.conversations],
         "versions": versions(work.device),
         "notes": work.notes,
     }
     write_card(work.stage, trained=trained, base=work.base, figures=work.figures, about=about, allow_code=work.asked.allow_code)
     write_certificate(work.stage, work.figures, about)
-
-
-def _origin(conversation) -> str:
-    """Names a record without the folders that it lies in: a certificate is published with the model."""
-    origin = conversation.origin
-    return f"{Path(origin.file or origin.dataset).name} row {origin.row}"
 
 
 def _forget() -> None:

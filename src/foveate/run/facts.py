@@ -68,6 +68,7 @@ def run_facts(
         fingerprints=fingerprints,
         base_model=prepared.recipe.model.id,
         auto_class=auto_class_name(prepared.config),
+        encoder_decoder=prepared.family.decoder_start is not None,
         new_vocabulary=_new_vocabulary(prepared),
     )
 

@@ -67,13 +67,13 @@ def _read_recipe(run_dir: Path, overrides: Sequence[str]) -> Recipe:
         raise FoveateError("holds no recipe.yaml, so it is not a run", where=str(run_dir), fix=fix)
     for override in overrides:
         key = override.partition("=")[0]
-        if not any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in MOVABLE):
+        if not checkpoint.names_any(key, MOVABLE):
             fix = f"only these may differ: {', '.join(MOVABLE)}"
             raise FoveateError("an export can't change how the run was trained", where=override, fix=fix)
     try:
         return load_recipe(run_dir / "recipe.yaml", overrides)
     except RecipeError as error:
-        gone = next((problem.path for problem in error.problems if problem.path.startswith(MOVABLE)), None)
+        gone = next((problem.path for problem in error.problems if checkpoint.names_any(problem.path, MOVABLE)), None)
         if gone is None:
             raise
         fix = f"if it was moved, say where it is now: {gone}=PLACE behind the run's folder"
@@ -160,7 +160,7 @@ def _refuse_edited(path: Path, state: checkpoint.RunState, recipe: Recipe) -> No
     """recipe.yaml must be that of the checkpoint; settings that one of the two does not know came with another version."""
     saved, now = checkpoint.flatten(state.recipe), checkpoint.flatten(recipe.model_dump(mode="json"))
     fixed = [key for key in sorted(saved.keys() & now.keys()) if saved[key] != now[key] and not checkpoint.free(key)]
-    moved = [key for key in fixed if not any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in MOVABLE)]
+    moved = [key for key in fixed if not checkpoint.names_any(key, MOVABLE)]
     if moved:
         lines = "".join(f"\n  {key}: {saved[key]} in the checkpoint, {now[key]} in recipe.yaml" for key in moved)
         raise CheckpointError(f"recipe.yaml is not that of the checkpoint{lines}", where=str(path), fix="\n  restore the run's recipe.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,12 @@ def differences(saved: RunState, now: RunState) -> list[str]:
 
 def free(key: str) -> bool:
     """Whether a setting, by its dotted key, may be other than in the checkpoint."""
-    return any(key == free or key.startswith((f"{free}.", f"{free}[")) for free in FREE_KEYS)
+    return names_any(key, FREE_KEYS)
+
+
+def names_any(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `names`, or lies below one: `data.train[0].path` below `data.train`."""
+    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in names)
 
 
 def flatten(value: Any, path: str = "") -> dict[str, str]:

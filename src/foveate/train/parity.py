@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from foveate.errors import FoveateError
 from foveate.evaluate.generate import evaluating
 from foveate.model.loss import supervised_columns
+from foveate.model.pixels import as_weights
 from foveate.types import Batch
 
 MOST_POSITIONS = 256  # of a record, spread evenly: logits of a large vocabulary are a megabyte each
@@ -47,10 +48,9 @@ def logits_at_targets(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> 
     columns = supervised_columns(batch.labels)
     if len(columns) > MOST_POSITIONS:
         columns = columns[torch.linspace(0, len(columns) - 1, MOST_POSITIONS).long()]
-    first = next(model.parameters())
-    inputs = {name: tensor.to(first.device) for name, tensor in batch.inputs.items()}
-    inputs = {name: tensor.to(first.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
-    columns = columns.to(first.device)
+    device = next(model.parameters()).device
+    inputs = as_weights(model, {name: tensor.to(device) for name, tensor in batch.inputs.items()})
+    columns = columns.to(device)
     options = {"logits_to_keep": columns} if keeps_logits else {}
     try:
         with torch.no_grad():

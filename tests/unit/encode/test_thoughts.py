@@ -112,6 +112,7 @@ class TestOptions:
         [
             ({"enable_thinkin": False}, "has no such variable; did you mean 'enable_thinking'"),
             ({"tools": []}, "Foveate itself gives"),
+            ({"enable_thinking": {1, 2}}, "can't be given to a template"),
             ({"ns": 1}, None),
         ],
     )

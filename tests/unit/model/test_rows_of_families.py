@@ -30,7 +30,7 @@ def test_a_tower_that_knows_no_sdpa_keeps_the_others_from_nothing(gemma4):
     """Gemma 4's sound tower has attention of its own alone: the rest still gets SDPA."""
     config = load_model(ModelSection(id=str(gemma4))).config
     assert config.text_config._attn_implementation == "sdpa" and config.audio_config._attn_implementation == "eager"
-    config = load_model(ModelSection(id=str(gemma4)), attention="eager").config
+    config = load_model(ModelSection(id=str(gemma4), attention="eager")).config
     assert config.text_config._attn_implementation == "eager"
 
 

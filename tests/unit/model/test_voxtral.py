@@ -6,7 +6,7 @@ import pytest
 from foveate.config.model import ModelSection
 from foveate.encode.encoder import Encoder
 from foveate.model import tiny
-from foveate.model.load import load_processor
+from foveate.model.load import load_config, load_processor, saved_processor
 from tests.unit.encode.talk import assistant, sound, talk, user
 
 WINDOW = 480_000  # samples, 375 tokens
@@ -41,6 +41,17 @@ def test_a_saved_processor_comes_back_with_its_call_and_a_template(processor, tm
     conversation = talk(user(sound(), "what is said?"), assistant("yes"))
     assert Encoder(back)(conversation).input_ids.tolist() == Encoder(processor)(conversation).input_ids.tolist()
     assert '"VoxtralProcessor"' in (folder / "processor_config.json").read_text("utf-8")
+
+
+def test_what_was_written_is_read_back_with_both_where_there_is_no_model(processor, tmp_path):
+    """As an export looks at it, which may be adapters alone."""
+    folder = tiny.save("voxtral", tmp_path)
+    config = load_config(ModelSection(id=str(folder)))
+    for name in ("config.json", "chat_template.jinja"):
+        (folder / name).unlink()
+    conversation = talk(user(sound(), "what is said?"), assistant("yes"))
+    back = saved_processor(folder, config)
+    assert Encoder(back)(conversation).input_ids.tolist() == Encoder(processor)(conversation).input_ids.tolist()
 
 
 def test_a_checkpoint_without_a_template_gets_the_familys(processor, tmp_path):

@@ -71,6 +71,24 @@ def test_every_figure_stands_in_its_table(tmp_path: Path):
     assert "\n\n\n" not in text
 
 
+def test_a_number_of_records_that_nobody_wrote_down_has_no_column(tmp_path: Path):
+    text = written(tmp_path, measured=None)
+    assert "| metric | before training | after |\n|---|---:|---:|\n| Exact match | 25.0% | 50.0% |\n" in text
+
+
+def test_the_answer_begins_behind_what_generate_repeats():
+    options = dict(auto_class="AutoModelForImageTextToText", base=None, chat=[], medium=None, rate_hz=0)
+    assert 'output[0, inputs["input_ids"].shape[1] :]' in loading_snippet(**options)
+    assert "output[0, 1 :]" in loading_snippet(**options, encoder_decoder=True)
+
+
+def test_a_processor_that_needs_foveate_is_said_to_need_it():
+    options = dict(auto_class="AutoModelForMultimodalLM", base=None, chat=[], medium="audio", rate_hz=16000)
+    code = loading_snippet(**options, adapter="foveate.model.voxtral")
+    assert "from foveate.model.voxtral import adapt" in code and "processor = adapt(" in code and "# This family's processor" in code
+    assert "foveate" not in loading_snippet(**options)
+
+
 def test_tables_are_whole(tmp_path: Path):
     """A blank line inside a table ends it for every reader."""
     lines = written(tmp_path).splitlines()

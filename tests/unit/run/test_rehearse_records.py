@@ -128,8 +128,45 @@ log: [tensorboard]
     assert (made.model.id, made.model.revision, made.model.max_pixels) == (str(tmp_path / "model"), None, 3136)
     assert [source.rows for source in made.data.train] == train.rows
     said = " ".join(changes(recipe, made))
-    for word in ("cuda", "float16", "layer numbers", "batch.size", "weights and counts"):
+    for word in ("cuda", "float16", "a number stands for any layer", "batch.size", "weights and counts"):
         assert word in said
+
+
+def test_every_setting_that_is_changed_is_said_with_both_values(mixture, encoder, tmp_path):
+    write_jsonl(tmp_path / "eval.jsonl", [{"question": "Is it two?", "answer": "no"}])
+    text = """
+model:
+  id: org/model
+  template_options: {deep: true}
+  quantize: {bits: 4, backend: torchao, parts: [language, vision], skip: ['layers.3.*', 'patch_embed']}
+tuning: {exclude: ['layers.[0-9].*', 'merger'], targets: ['layers.31.q_proj']}
+data: {train: [{path: eval.jsonl, weight: 2}], eval: [{path: eval.jsonl, limit: 1}], workers: 6}
+batch: {size: 64, micro_size: 16}
+optim: {warmup: 500}
+train: {steps: 900, device: cuda, eval_every: 300}
+evaluate: {metrics: [loss, exact_match], max_new_tokens: 512, limit: 100, batch_size: 32, gallery: 99}
+parallel: {timeout_s: 3000}
+"""
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    chosen = choose(mixture, "train", encoder=encoder, max_tokens=4096, rules=RULES)
+    held_out = choose(build_mixture(recipe.data.eval), "eval", encoder=encoder, max_tokens=4096, rules=RULES)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": list(mixture.sections)})})
+    stand_in = StandIn(folder=tmp_path / "model", family="smolvlm", own=False, said="")
+    made = rehearsed_recipe(recipe, stand_in, chosen, held_out, tmp_path / "out", nproc=1)
+    first, *lines = changes(recipe, made)
+    assert "6 steps" in first and "weights and counts" in first
+    said = dict(line.split(": ", 1) for line in lines)
+    assert said["optim.warmup"] == "2.0 in place of 500.0"
+    assert said["model.quantize.skip"].startswith('"patch_embed" in place of "layers.3.*", "patch_embed"')
+    assert said["model.template_options.deep"].startswith("left out, was true")
+    assert said["tuning.exclude"].startswith('"merger" in place of "layers.[0-9].*", "merger"')
+    assert said["train.device"].startswith('"cpu" in place of "cuda"')
+    assert said["evaluate.limit"] == "1 in place of 100"
+    plain = {"batch.size", "batch.micro_size", "data.workers", "parallel.timeout_s", "tuning.targets", "train.precision"}
+    plain |= {f"evaluate.{name}" for name in ("max_new_tokens", "batch_size", "gallery")}
+    reasoned = {"optim.warmup", "model.quantize.skip", "model.template_options.deep", "tuning.exclude", "train.device", "evaluate.limit"}
+    assert said.keys() == plain | reasoned
 
 
 def test_a_recipe_without_held_out_data_or_warm_up_gets_neither(mixture, encoder, tmp_path):

@@ -16,7 +16,7 @@ from torch import nn
 from foveate.dist.mesh import Ranks
 from foveate.errors import CheckpointError
 from foveate.train import manifest
-from foveate.train.checkpoint import Best, RunState, differences, flatten, load_checkpoint, read_state, save_checkpoint
+from foveate.train.checkpoint import Best, RunState, differences, flatten, load_checkpoint, names_any, read_state, save_checkpoint
 from tests.dist.processes import clean_server
 
 RANKS = Ranks()
@@ -100,6 +100,12 @@ def test_keys_that_change_nothing_may_differ() -> None:
     assert differences(RunState(step=1, recipe=one), RunState(step=1, recipe=two)) == []
     changed = {**two, "train": {**two["train"], "seed": 2}}
     assert differences(RunState(step=1, recipe=one), RunState(step=1, recipe=changed)) == ["train.seed: 1 in the checkpoint, 2 now"]
+
+
+def test_a_name_stands_for_what_lies_below_it_and_not_for_what_begins_alike() -> None:
+    names = ("data.train", "media")
+    assert all(names_any(key, names) for key in ("data.train", "data.train[0].path", "media.fetch"))
+    assert not any(names_any(key, names) for key in ("data.training", "mediation", "data"))
 
 
 def test_flatten_names_list_items_and_keeps_empty_containers() -> None:

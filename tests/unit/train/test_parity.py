@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,30 @@ def test_logits_stand_where_a_label_is_predicted():
     wanted = model.table(torch.tensor([6, 7, 8])).detach()
     for keeps in (True, False):
         assert torch.equal(logits_at_targets(model, batch(10, 3), keeps_logits=keeps), wanted)
+
+
+class Sees(Head):
+    """Its first parameter is a quantised weight, as of a vision tower in 4 bits; keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        table, self.table = self.table, None
+        self.tower = nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
+        self.table = table.to(torch.bfloat16)
+        self.seen = None
+
+    def forward(self, input_ids, pixel_values, use_cache, logits_to_keep=None):
+        self.seen = pixel_values
+        return super().forward(input_ids, use_cache, logits_to_keep)
+
+
+def test_media_come_in_the_type_that_is_computed_in_not_in_that_of_quantised_weights():
+    model, plain = Sees(), batch(10, 3)
+    assert next(model.parameters()).dtype == torch.uint8
+    pixels = torch.full((1, 3), 0.5)
+    logits_at_targets(model, replace(plain, inputs={**plain.inputs, "pixel_values": pixels}), keeps_logits=True)
+    assert torch.equal(model.seen, pixels.to(torch.bfloat16))
+    assert model.seen.dtype == torch.bfloat16
 
 
 def test_a_long_answer_is_looked_at_here_and_there():

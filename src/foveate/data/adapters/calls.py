@@ -14,6 +14,7 @@ from foveate.data.json_text import read_json
 from foveate.errors import DataError
 from foveate.types import Adapter, Conversation, Message, Row, ToolCall
 
+# The names that data and templates know reasoning by; transformers fills in the first and the last.
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _CALL_KEYS = frozenset({"id", "type", "function", "index", "name", "arguments"})
 _NO_TOOLS = (None, "", "[]", "null", [], {}, ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from foveate.model.chat_templates import VOXTRAL
@@ -168,15 +167,12 @@ def _voxtral() -> tuple[Any, Any, Any]:
 
 
 BUILDS: dict[str, Build] = {
+    "fun_asr_nano": _fun_asr_nano,
+    "granite_speech": _granite_speech,
+    "granite_speech_plus": lambda: _granite_speech(plus=True),
     "moss_transcribe_diarize": _moss_transcribe_diarize,
     "nemo_speechlm": _nemo_speechlm,
     "qwen2_audio": _qwen2_audio,
     "vibevoice_asr": _vibevoice_asr,
     "voxtral": _voxtral,
 }
-if find_spec("torchaudio") is not None:
-    BUILDS |= {
-        "fun_asr_nano": _fun_asr_nano,
-        "granite_speech": _granite_speech,
-        "granite_speech_plus": lambda: _granite_speech(plus=True),
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 UNBUILT: dict[str, str] = {
     "qwen2_5_omni": "its class has no forward; Foveate takes the thinker out of its folder and trains that (`qwen2_5_omni_thinker`)",
     "qwen3_omni_moe": "its class has no forward; Foveate takes the thinker out of its folder and trains that (`qwen3_omni_moe_thinker`)",
@@ -31,6 +29,3 @@ UNBUILT: dict[str, str] = {
     "vision-encoder-decoder": "a shell around any image encoder and text decoder, without a processor of its own",
     "voxtral_realtime": "its processor takes a sound and no text: the stream adds the sound to a token at every step, and asks nothing",
 }
-if find_spec("torchaudio") is None:
-    _NEEDS_TORCHAUDIO = "its feature extractor needs torchaudio; where that is installed there is a tiny model, and all columns hold"
-    UNBUILT |= dict.fromkeys(("fun_asr_nano", "granite_speech", "granite_speech_plus"), _NEEDS_TORCHAUDIO)

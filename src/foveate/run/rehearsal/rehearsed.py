@@ -11,12 +11,37 @@ from foveate.config.recipe import Recipe
 from foveate.config.tuning import TuningSection
 from foveate.run.rehearsal.records import Chosen
 from foveate.run.rehearsal.stand_in import StandIn
+from foveate.train import checkpoint
 
 STEPS, EVERY = 6, 2  # optimizer steps; steps between evaluations, and between checkpoints
 _WARMUP = 2
 _STREAMED = 64  # records of a stream
 _NEW_TOKENS, _AT_ONCE, _GALLERY = 8, 4, 4
 _WAIT_S = 120.0
+# What every rehearsal makes small, whatever the recipe says; all else that differs is named setting by setting.
+SCALED = (
+    "model.id",
+    "model.revision",
+    "data.train",
+    "data.eval",
+    "train.output",
+    "train.steps",
+    "train.epochs",
+    "train.eval_every",
+    "train.save_every",
+)
+_ALWAYS = (
+    f"always: a tiny model, {STEPS} steps with an evaluation and a checkpoint every {EVERY}, a folder of its own; of the data the chosen "
+    f"records alone, each met whatever weights and counts say (of a stream the first {_STREAMED})"
+)
+_WHY = {
+    "model.dtype": "which CPUs hardly compute in",
+    "model.template_options": "since the built template has no such variables",
+    "model.quantize.skip": "since the tiny model has few layers",
+    "tuning": "since the tiny model has few layers: a number stands for any layer, and exceptions with one are left out",
+    "batch.max_tokens": "for a built tokenizer",
+    "train.device": "so what only a GPU does is not rehearsed",
+}
 _LAYER_NUMBER = re.compile(r"\.(\d+|\d*\[[^\]]*\]\d*)(?=\.|$)")
 
 
@@ -71,24 +96,28 @@ def rehearsed_recipe(recipe: Recipe, stand_in: StandIn, train: Chosen, held_out:
 
 
 def changes(recipe: Recipe, made: Recipe) -> list[str]:
-    """What of the recipe is not rehearsed as it stands, a line each: what a GPU run may still show."""
-    lines = [f"train.device: cpu; {recipe.train.device} is not rehearsed"] if recipe.train.device == "cuda" else []
+    """What of the recipe is not rehearsed as it stands, a line for each setting: what a real run may still show."""
+    before, after = _settings(recipe), _settings(made)
+    lines = [_ALWAYS]
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        # An empty container alone is new where what it held is gone, and that has its own line.
+        if old == new or checkpoint.names_any(key, SCALED) or (old is None and new in ("{}", "[]")):
+            continue
+        why = next((f", {reason}" for name, reason in _WHY.items() if checkpoint.names_any(key, [name])), "")
+        lines.append(f"{key}: {new} in place of {old}{why}" if new is not None else f"{key}: left out, was {old}{why}")
     if recipe.train.precision == "auto":
         lines.append("train.precision: auto computes in float32 on a CPU; a GPU may take bfloat16")
-    if recipe.model.template_options != made.model.template_options:
-        lines.append("model.template_options: left out, since the built template has no such variables")
-    if recipe.model.dtype != made.model.dtype:
-        lines.append(f"model.dtype: {made.model.dtype} in place of {recipe.model.dtype}, which CPUs hardly compute in")
-    if recipe.tuning != made.tuning:
-        lines.append("tuning: layer numbers in names stand for any layer, since the tiny model has few")
-    if recipe.batch.size != made.batch.size:
-        lines.append(f"batch.size: {made.batch.size} in place of {recipe.batch.size}")
-    if recipe.batch.max_tokens != made.batch.max_tokens:
-        lines.append(f"batch.max_tokens: {made.batch.max_tokens} in place of {recipe.batch.max_tokens}, for a built tokenizer")
-    weighted = [source for source in recipe.data.train if source.weight != 1 or source.count is not None]
-    if weighted:
-        lines.append("data.train: weights and counts are left out, each chosen record is met")
     return lines
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """Dotted key -> JSON text; a list, and all that is in it, is one setting."""
+    found: dict[str, str] = {}
+    for key, text in checkpoint.flatten(recipe.model_dump(mode="json")).items():
+        name = key.partition("[")[0]
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
 
 
 def loosened(tuning: TuningSection) -> TuningSection:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from foveate.data.mixture import Mixture
 from foveate.errors import CheckpointError
 from foveate.model.families import keeps_logits
-from foveate.model.load import prepare_transformers
+from foveate.model.load import saved_processor
 from foveate.run.base import load_trained, open_base
 from foveate.run.certificate import Records, check_encoding, require_within
 from foveate.run.compose import base_model
 from foveate.run.prepare import user_functions
 from foveate.run.trained import find_trained
 from foveate.train.parity import SHARES, Difference, all_logits, compare, largest_logit
-
-if TYPE_CHECKING:
-    from transformers import ProcessorMixin
 
 _MOST = 4  # records that are compared
 
@@ -54,7 +50,8 @@ def reload(run_dir: Path, mixture: Mixture, *, allow_code: bool) -> Reloaded:
         collate=collate,
     )
     batches = records.batches(base.processor)
-    check_encoding(records, batches, _written_processor(final.folder))
+    written = saved_processor(final.folder, base.config, trust_remote_code=recipe.model.trust_remote_code)
+    check_encoding(records, batches, written)
     quantised = recipe.model.quantize is not None
     logits = []
     for trained in (kept, final):
@@ -64,16 +61,3 @@ def reload(run_dir: Path, mixture: Mixture, *, allow_code: bool) -> Reloaded:
     found = compare(before, after, tolerance=SHARES["float32"] * largest_logit(before))
     require_within(found, "the exported model is not the trained one", where=final.folder, fix="report it, with the name of the model")
     return Reloaded(difference=found, records=len(batches), positions=sum(len(each) for each in before), step=kept.step)
-
-
-def _written_processor(folder: Path) -> ProcessorMixin:
-    """As transformers loads it, from the folder alone."""
-    prepare_transformers()
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fix = "report it, with the name of the model"
-        raise CheckpointError(f"the processor can't be loaded back: {first}", where=str(folder), fix=fix) from error
