@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 
-from foveate.errors import DataError
 from foveate.model.loss import IGNORED
 from foveate.types import Example
 
@@ -15,17 +14,11 @@ def split(row: Example, start: int) -> tuple[Example, Example]:
     """(what the encoder reads, what the decoder is given and learns) of a conversation with one trained answer.
 
     The decoder begins with the token `start`; what the processor writes after the answer is left out. A dummy, which has no label,
-    is read whole. Raises DataError where several stretches are trained.
+    is read whole. The encoder has refused what trains several stretches (`one_answer`).
     """
     trained = (row.labels != IGNORED).nonzero()[:, 0]
     first, last = (int(trained[0]), int(trained[-1]) + 1) if len(trained) else (len(row.labels), len(row.labels))
-    if len(trained) != last - first:
-        raise DataError(
-            "a model with a decoder of its own writes one answer, the record has several",
-            reason="one_answer",
-            where=str(row.origin),
-            fix="set `train: false` on all assistant turns but the last",
-        )
+    assert len(trained) == last - first, f"{row.origin} trains several stretches"
     read = replace(
         row,
         input_ids=row.input_ids[:first],

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from foveate.batching.collate import collate_packed, collate_padded
-from foveate.batching.decoder import split
 from foveate.batching.lengths import require_fit
 from foveate.batching.pack import deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
@@ -137,10 +136,7 @@ class StepSource(Dataset):
         examples, used, bad = [], [], {}
         for place, conversation in conversations.items():
             try:
-                example = self.encoder(conversation)
-                if self.family.decoder_start is not None:
-                    split(example, self.family.decoder_start)  # refuses what has several answers
-                examples.append(example)
+                examples.append(self.encoder(conversation))
                 used.append(conversation)
             except DataError as error:
                 bad[place] = self._quarantined(slots[place], error)

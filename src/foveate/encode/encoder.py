@@ -1,7 +1,8 @@
 """Conversation -> Example, for every processor that follows the Hugging Face contract. No branch knows a family.
 
-Token-aligned outputs ([1, T]) become [T]; media outputs stay as the processor gives them for one conversation, media joined
-along their first axis (or their second, where the first is a batch axis: `Family.batched_media`).
+Outputs that go along the tokens, [1, T] or [1, T, ...], lose their first axis; every other output is media's, and stays as the
+processor gives it for one conversation. Along which axis those of several conversations are joined is the family's row
+(`batched_media`, `long_media`, `media_rows`), and batching/collate.py does it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foveate.config.media import MediaSection
-from foveate.encode.chat import to_chat
+from foveate.encode.chat import parts_of, to_chat
 from foveate.encode.expand import Expansion
 from foveate.encode.lean import VERSION as LEAN_VERSION
 from foveate.encode.lean import PixelForm, lean_images
@@ -52,7 +53,8 @@ class Encoder:
 
     With `lean`, and where the processor allows it, `pixel_values` are bytes, and `pixel_form` says what they stand for (else None).
 
-    `options` are variables of the chat template, such as `enable_thinking`, in training and generation alike.
+    `options` are variables of the chat template, such as `enable_thinking`, in training and generation alike. With `one_answer`, as models
+    with a decoder of their own need it, a conversation that trains anything but one text is refused.
 
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
@@ -65,8 +67,10 @@ class Encoder:
         rules: MediaSection = _RULES,
         lean: bool = False,
         options: Mapping[str, Any] | None = None,
+        one_answer: bool = False,
     ) -> None:
-        self._made_from = (processor, positions, rules, lean, options)
+        self._made_from = (processor, positions, rules, lean, options, one_answer)
+        self._one_answer = one_answer
         self._tap = Tap(processor)
         if positions is not None and "mm_token_type_ids" in processor.model_input_names:  # some leave it to the caller to ask for them
             self._tap.processor.return_mm_token_type_ids = True
@@ -104,14 +108,15 @@ class Encoder:
         return self._example(conversation, outputs, heard, weights)
 
     def length(self, conversation: Conversation) -> Length:
-        """The exact cost, from the media's headers alone."""
+        """The exact cost, from the media's headers alone. Raises DataError where training would for the conversation's layout."""
         where = str(conversation.origin)
+        self._check_one_answer(conversation, where)
         text = self._prover.shielded(conversation, where)
         sizes = self._inputs.sizes(conversation)
         return Length(tokens=self._expansion.count(text, sizes, where), kinds=frozenset(size.kind for size in sizes))
 
-    def prompt(self, conversation: Conversation) -> dict[str, Tensor]:
-        """Inputs for generating the last assistant turn: token-aligned ones [1, T], and media; no attention mask, no labels.
+    def prompt(self, conversation: Conversation) -> Example:
+        """What the last assistant turn is generated from: no label, and no position ids, which the model's `generate` makes itself.
 
         The text is all messages before that turn with the template's generation prompt. A template without one is asked with
         the training text up to the first trained token.
@@ -123,13 +128,13 @@ class Encoder:
             asked = Conversation(messages=before, origin=conversation.origin, tools=conversation.tools)
             outputs, heard = self._process(self._prover.shielded(asked, where, generation=True), self._inputs.load(asked), where)
             tokens, media = self._split(outputs, heard)
-            return {name: value[None] for name, value in tokens.items()} | media
+            return _unlabelled(tokens.pop("input_ids"), tokens, media, asked)
         answer = Message(role="assistant", parts=(Text(text="answer"),))
         history = tuple(replace(message, train=False) for message in before)
         whole = self(replace(conversation, messages=(*history, answer)))
         first = int((whole.labels != IGNORED).nonzero()[0])
-        tokens = {"input_ids": whole.input_ids, **whole.token_inputs}
-        return {name: value[None, :first] for name, value in tokens.items()} | whole.media
+        tokens = {name: value[:first] for name, value in whole.token_inputs.items()}
+        return _unlabelled(whole.input_ids[:first], tokens, whole.media, conversation)
 
     def dummy(self, kinds: frozenset[str]) -> Example:
         """The smallest example with one blank medium of each kind and no label."""
@@ -198,7 +203,7 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """Changes with anything that changes encodings: processor settings, vocabulary, template, the rules of what is opened."""
-        processor, _, rules, _, options = self._made_from
+        processor, _, rules, _, options, _ = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
@@ -220,6 +225,18 @@ class Encoder:
             raise DataError("no turn of the conversation is trained", reason="no_trained_turn", where=where, fix="add an assistant turn")
         if not all(message.says for message in trained):
             raise DataError("an answer is empty", reason="empty_answer", where=where, fix="write the answer, or remove the record")
+        self._check_one_answer(conversation, where)
+
+    def _check_one_answer(self, conversation: Conversation, where: str) -> None:
+        """A decoder's row is one stretch of trained text: media within an answer would divide it, as a second answer does."""
+        trained = [message for message in conversation.messages if message.trained]
+        if self._one_answer and (len(trained) > 1 or any(len(parts_of(message)) > 1 for message in trained)):
+            raise DataError(
+                "a model with a decoder of its own writes one answer of text alone, the record has several",
+                reason="one_answer",
+                where=where,
+                fix="set `train: false` on all assistant turns but the last",
+            )
 
     def _process(self, text: str, loaded: dict[str, Any], where: str) -> tuple[BatchFeature, Heard]:
         """The processor's outputs, and what its tokenizer was given. Raises DataError where the processor refuses."""
@@ -277,7 +294,23 @@ class Encoder:
         )
 
 
+def _unlabelled(ids: Tensor, tokens: dict[str, Tensor], media: dict[str, Tensor], conversation: Conversation) -> Example:
+    return Example(
+        input_ids=ids,
+        labels=torch.full_like(ids, IGNORED),
+        token_inputs=tokens,
+        media=media,
+        kinds=frozenset(kind_of(part) for part in conversation.media),
+        origin=conversation.origin,
+    )
+
+
 def _rebuild(
-    processor: ProcessorMixin, positions: Positions | None, rules: MediaSection, lean: bool, options: Mapping[str, Any] | None
+    processor: ProcessorMixin,
+    positions: Positions | None,
+    rules: MediaSection,
+    lean: bool,
+    options: Mapping[str, Any] | None,
+    one_answer: bool,
 ) -> Encoder:
-    return Encoder(processor, positions=positions, rules=rules, lean=lean, options=options)
+    return Encoder(processor, positions=positions, rules=rules, lean=lean, options=options, one_answer=one_answer)

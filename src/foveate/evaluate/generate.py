@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from foveate.encode.encoder import Encoder
 
-# What encoders return along the tokens beside the ids, zero for text and padding; everything else is media.
-_TYPE_IDS = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask")
-
 
 def generate_answers(
     model: nn.Module,
@@ -91,23 +88,19 @@ def greedy_config(model: nn.Module, encoder: Encoder, max_new_tokens: int) -> Ge
     )
 
 
-def join_prompts(prompts: Sequence[dict[str, Tensor]], family: Family, *, pad_id: int) -> dict[str, Tensor]:
-    """Prompts [1, T] of several conversations -> one batch [B, longest], tokens padded on the left, media joined."""
-    ids = [prompt["input_ids"] for prompt in prompts]
-    longest = max(row.shape[1] for row in ids)
+def join_prompts(prompts: Sequence[Example], family: Family, *, pad_id: int) -> dict[str, Tensor]:
+    """Prompts [T] of several conversations -> one batch [B, longest], tokens padded on the left, media joined."""
+    rows = [as_images(prompt) for prompt in prompts] if family.frames_are_images else prompts
+    ids = [row.input_ids for row in rows]
+    longest = max(len(row) for row in ids)
     # The answer follows a prompt's end; a decoder's begins anew, and the encoder's positions are counted from the left.
     pad = _pad_left if family.decoder_start is None else _pad_right
     batch = {
-        "input_ids": torch.cat([pad(row, longest, pad_id) for row in ids]),
-        "attention_mask": torch.cat([pad(torch.ones_like(row), longest, 0) for row in ids]),
+        "input_ids": torch.stack([pad(row, longest, pad_id) for row in ids]),
+        "attention_mask": torch.stack([pad(torch.ones_like(row), longest, 0) for row in ids]),
     }
-    rows = [_media_of(prompt) for prompt in prompts]
-    for name in _TYPE_IDS:
-        if any(name in row.token_inputs for row in rows):
-            batch[name] = torch.stack([pad(along[None], longest, 0)[0] for along in token_rows(rows, name)])
-    if family.frames_are_images:
-        rows = [as_images(row) for row in rows]
-        batch["mm_token_type_ids"] = batch["mm_token_type_ids"].clamp(max=1)
+    for name in sorted({name for row in rows for name in row.token_inputs}):
+        batch[name] = torch.stack([pad(along, longest, 0) for along in token_rows(rows, name)])
     return batch | join_media(rows, family)
 
 
@@ -131,22 +124,12 @@ def _batches(order: list[int], kinds: Sequence[frozenset[str]], alone: frozenset
         yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def _media_of(prompt: dict[str, Tensor]) -> Example:
-    ids = prompt["input_ids"][0]
-    return Example(
-        input_ids=ids,
-        labels=ids,
-        token_inputs={name: prompt[name][0] for name in _TYPE_IDS if name in prompt},
-        media={name: value for name, value in prompt.items() if name not in ("input_ids", *_TYPE_IDS)},
-    )
-
-
 def _pad_left(row: Tensor, length: int, value: int) -> Tensor:
-    return functional.pad(row, (*(0, 0) * (row.ndim - 2), length - row.shape[1], 0), value=value)
+    return functional.pad(row, (*(0, 0) * (row.ndim - 1), length - len(row), 0), value=value)
 
 
 def _pad_right(row: Tensor, length: int, value: int) -> Tensor:
-    return functional.pad(row, (*(0, 0) * (row.ndim - 2), 0, length - row.shape[1]), value=value)
+    return functional.pad(row, (*(0, 0) * (row.ndim - 1), 0, length - len(row)), value=value)
 
 
 def _until_end(ids: Tensor, ends: Sequence[int]) -> list[int]:

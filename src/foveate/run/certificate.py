@@ -74,7 +74,13 @@ class Records:
 
 def plain_encoder(processor: ProcessorMixin, config: PretrainedConfig, recipe: Recipe) -> Encoder:
     """The encoder of the recipe for a model as transformers loads it."""
-    return Encoder(processor, positions=positions_of(config), rules=recipe.media, options=recipe.model.template_options)
+    return Encoder(
+        processor,
+        positions=positions_of(config),
+        rules=recipe.media,
+        options=recipe.model.template_options,
+        one_answer=family_of(config).decoder_start is not None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

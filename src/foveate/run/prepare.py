@@ -132,9 +132,15 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
             raise ModelError("has no effect: data.collate renders the template", where="model.template_options", fix=fix)
         return config, processor, None, tokens
     set_chat_template(processor, recipe.model.chat_template)
-    lean = family_of(config).byte_tower is not None
-    options = recipe.model.template_options
-    encoder = Encoder(processor, positions=positions_of(config), rules=recipe.media, lean=lean, options=options)
+    family = family_of(config)
+    encoder = Encoder(
+        processor,
+        positions=positions_of(config),
+        rules=recipe.media,
+        lean=family.byte_tower is not None,
+        options=recipe.model.template_options,
+        one_answer=family.decoder_start is not None,
+    )
     return config, processor, encoder, tokens
 
 

@@ -50,8 +50,9 @@ def test_a_worker_that_is_killed_names_its_records(source):
 def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(source):
     parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
     steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
+    before = set(multiprocessing.active_children())  # another test's may not be gone yet
     next(steps)
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - before
     # From another process, as a scheduler or launcher does it.
     subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -USR1 {worker.pid}; kill -INT {worker.pid}"], check=True)
     assert [data.step for data in steps] == [1, 2, 3, 4, 5]
@@ -60,8 +61,9 @@ def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(source):
 def test_a_worker_still_ends_when_the_training_process_says_so(source):
     parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
     steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
+    before = set(multiprocessing.active_children())  # another test's may not be gone yet
     next(steps)
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - before
     worker.terminate()
     worker.join(timeout=30)
     assert worker.exitcode == 0

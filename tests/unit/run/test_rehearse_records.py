@@ -138,7 +138,7 @@ def test_every_setting_that_is_changed_is_said_with_both_values(mixture, encoder
 model:
   id: org/model
   template_options: {deep: true}
-  quantize: {bits: 4, backend: torchao, parts: [language, vision], skip: ['layers.3.*', 'patch_embed']}
+  quantize: {bits: 8, backend: torchao, parts: [language, vision], skip: ['layers.3.*', 'patch_embed']}
 tuning: {exclude: ['layers.[0-9].*', 'merger'], targets: ['layers.31.q_proj']}
 data: {train: [{path: eval.jsonl, weight: 2}], eval: [{path: eval.jsonl, limit: 1}], workers: 6}
 batch: {size: 64, micro_size: 16}
