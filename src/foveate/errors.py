@@ -57,6 +57,10 @@ class TemplateError(FoveateError):
     """A chat template that fails, or under which labels can't be proven."""
 
 
+class TemplateStopped(FoveateError):
+    """A chat template that had to be stopped. No TemplateError: nobody knows what it would have written, so no trial of it goes on."""
+
+
 class ModelError(FoveateError):
     """A model or processor that can't be loaded, or can't be tuned as asked."""
 

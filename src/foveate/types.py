@@ -168,9 +168,9 @@ class Example:
     input_ids: Tensor  # [T] int64
     labels: Tensor  # [T] int64
     weights: Tensor | None = None  # [T] float32, 0 where not trained; None where every trained token counts 1
-    position_ids: Tensor | None = None  # [3, T] for mRoPE families, else None: 0..T-1
-    token_inputs: dict[str, Tensor] = field(default_factory=dict)  # name -> [T], e.g. mm_token_type_ids
-    media: dict[str, Tensor] = field(default_factory=dict)  # name -> [items, ...], concatenated along axis 0
+    position_ids: Tensor | None = None  # [axes, T] for mRoPE families (3 axes, HunYuan-VL 4), else None: 0..T-1
+    token_inputs: dict[str, Tensor] = field(default_factory=dict)  # name -> [T, ...], what goes along the tokens: mm_token_type_ids
+    media: dict[str, Tensor] = field(default_factory=dict)  # name -> as the processor gives it; `Family` says how those of several join
     kinds: frozenset[str] = frozenset()
     origin: Origin = Origin()
 

@@ -25,13 +25,24 @@ from foveate.model.families import Family, family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
 from foveate.model.tuning import training_mode
 from foveate.train.step import packed
-from foveate.types import Audio, Batch, Conversation, Example, Image, Media, MediaKind, Message, Part, Text, Video
+from foveate.types import Audio, Batch, Conversation, Example, Image, Media, MediaKind, Message, Role, Text, Video
 
 RATE_HZ = 16_000
 _SIZES = ((64, 64), (48, 80), (90, 50))  # height, width
 _SECONDS = (0.6, 1.0, 0.8)
-QUESTIONS = tuple(f"what color is object {number}?" for number in range(3))
-ANSWERS = ("red circle", "three blue squares", "yes, the answer is yes")
+# A conversation in short: (role, what is said, the media of some kind given by their numbers).
+Script = Sequence[tuple[Role, Sequence[str | int]]]
+ABOUT: tuple[Script, ...] = tuple(
+    (("user", (number, f"what color is object {number}?")), ("assistant", (answer,)))
+    for number, answer in enumerate(("red circle", "three blue squares", "yes, the answer is yes"))
+)
+ODD: dict[str, Script] = {
+    "two media": (("user", (0, 1, "compare them")), ("assistant", ("the same, but for the size",))),
+    "several turns": (
+        ("user", (2, "how many objects?")), ("assistant", ("two",)), ("user", ("say two or three",)), ("assistant", ("three",))
+    ),
+    "text alone": (("user", ("say yes or no, yes?",)), ("assistant", ("yes",))),
+}  # fmt: skip
 
 
 class CantDo(Exception):
@@ -67,16 +78,6 @@ def medium(kind: MediaKind, number: int, rate_hz: int = RATE_HZ) -> Media:
     return Image(data=found) if kind == "image" else Audio(data=found)
 
 
-def talk(*turns: tuple[str, tuple[Part, ...]]) -> Conversation:
-    """A conversation of (role, parts)."""
-    return Conversation(messages=tuple(Message(role=role, parts=parts) for role, parts in turns))
-
-
-def say(text: str) -> tuple[Part, ...]:
-    """Parts of a turn that is text alone."""
-    return (Text(text=text),)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """A family; `model` is never changed, columns take copies."""
@@ -93,7 +94,8 @@ class Subject:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder that training would use, images as the processor makes them."""
-        return Encoder(self.processor, positions=positions_of(self.model.config))
+        one_answer = self.family.decoder_start is not None
+        return Encoder(self.processor, positions=positions_of(self.model.config), one_answer=one_answer)
 
     @property
     def rate_hz(self) -> int:
@@ -109,25 +111,20 @@ class Subject:
 
     def about(self, kind: MediaKind) -> list[Conversation]:
         """Three conversations about one medium each, of different sizes."""
-        return [
-            talk(("user", (medium(kind, i, self.rate_hz), Text(text=question))), ("assistant", say(answer)))
-            for i, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True))
-        ]
+        return [self.played(script, kind) for script in ABOUT]
 
     @cached_property
     def odd(self) -> dict[str, Conversation]:
         """Conversations that not every family takes, by what they are: several media, several turns, none at all."""
-        first, second, third = (medium(self.kinds[0], number, self.rate_hz) for number in range(3))
-        return {
-            "two media": talk(("user", (first, second, Text(text="compare them"))), ("assistant", say("the same, but for the size"))),
-            "several turns": talk(
-                ("user", (third, Text(text="how many objects?"))),
-                ("assistant", say("two")),
-                ("user", say("say two or three")),
-                ("assistant", say("three")),
-            ),
-            "text alone": talk(("user", say("say yes or no, yes?")), ("assistant", say("yes"))),
-        }
+        return {what: self.played(script, self.kinds[0]) for what, script in ODD.items()}
+
+    def played(self, script: Script, kind: MediaKind) -> Conversation:
+        """The script with media of one kind."""
+        messages = []
+        for role, parts in script:
+            made = (Text(text=part) if isinstance(part, str) else medium(kind, part, self.rate_hz) for part in parts)
+            messages.append(Message(role=role, parts=tuple(made)))
+        return Conversation(messages=tuple(messages))
 
     @cached_property
     def examples(self) -> dict[str, list[Example]]:

@@ -33,5 +33,5 @@ def test_a_file_that_one_process_lacks(tmp_path: Path) -> None:
     )
     for code, said in run_ranks(train, 2, recipe, folders):
         assert code == 2
-        assert "the processes read different records at step 0" in said
+        assert "the processes read different records at step 1" in said
         assert "Traceback" not in said

@@ -134,6 +134,26 @@ def test_settings_that_the_data_makes_odd(work, model_dir, foveate):
     assert texts(enough, "warn") == []
 
 
+def test_records_that_could_not_be_checked_are_no_tick_and_draw_no_conclusions(work, model_dir, foveate):
+    answer = {"role": "assistant", "content": "word", "reasoning_content": "what the template leaves out"}
+    write_jsonl(work / "train.jsonl", [{"messages": [{"role": "user", "content": "say it"}, answer]}])
+    found = check(foveate, write_recipe(work, model_dir), "--nproc", "2", code=2)
+    assert "1 record read = 0 usable + 0 bad + 1 unchecked" in texts(found, "bad", "data.train")
+    assert not any("usable record" in line["text"] for line in found["findings"])
+
+
+def test_weights_of_turns_are_said(work, model_dir, foveate):
+    def chat(*weights):
+        answers = [[{"role": "user", "content": "say"}, {"role": "assistant", "content": "it", "weight": weight}] for weight in weights]
+        return {"messages": [turn for pair in answers for turn in pair]}
+
+    recipe = write_recipe(work, model_dir)
+    for rows, said in (([chat(1), chat(1, 1)], "%)"), ([chat(0.3, 0), chat(2.5, 1)], "; weights 0.3 to 2.5")):
+        write_jsonl(work / "train.jsonl", rows)
+        (line,) = [text for text in texts(check(foveate, recipe), "ok", "data.train") if "labels proven" in text]
+        assert line.endswith(said)
+
+
 def test_what_the_machine_lacks_is_said_now(work, model_dir, foveate, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     write_set(work, 4)

@@ -210,6 +210,8 @@ def test_a_terminated_rehearsal_leaves_neither_files_nor_children(recipe, work):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
+    assert "✓ model" in out and "· training" not in out  # what had passed was printed before
+    assert "interrupted in training after" in err and "passed: surroundings, model, template" in err and "nothing is kept" in err
     assert list(places.glob("foveate-rehearsal-*")) == []
     if child is not None:
         with pytest.raises(ProcessLookupError):

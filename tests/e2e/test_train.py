@@ -40,6 +40,15 @@ def test_a_run_leaves_everything_that_it_promises(work, model_dir, foveate):
     assert str(run / "report.html") in result.out
 
 
+def test_a_loss_that_is_not_finite_names_the_step_as_the_log_counts_it(work, model_dir, foveate):
+    write_set(work, 8)
+    result = foveate("train", write_recipe(work, model_dir), "tuning={type: full}", "optim={lr: 1e30, warmup: 0}")
+    assert result.code == 2, result.text
+    done = [line["step"] for line in metrics(work / "run") if line["event"] == "step"]
+    assert f"at step {done[-1] + 1}; the weights were not updated" in result.err
+    assert "from the last checkpoint if one was written" in result.err and not list((work / "run").glob("checkpoints/*"))
+
+
 def test_the_adapter_loads_in_plain_peft_with_the_same_logits(work, model_dir, foveate):
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor

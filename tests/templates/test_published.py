@@ -89,7 +89,7 @@ def test_what_is_trained_last_is_what_a_prompt_asks_for(name):
             example = encoder(conversation)
         except FoveateError:
             continue
-        prompt = encoder.prompt(conversation)["input_ids"][0].tolist()
+        prompt = encoder.prompt(conversation).input_ids.tolist()
         ids, labels = example.input_ids.tolist(), example.labels.tolist()
         if name == "deepseek_r1":  # its prompt opens a thought, its conversations keep none; a note says so
             assert any("differs from how it opens" in note for note in encoder.notes)

@@ -50,8 +50,7 @@ def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, 
         "attention_mask": torch.stack([_pad(torch.ones_like(row.input_ids), longest, 0) for row in rows]),
     }
     if family.mrope:
-        positions = [row.position_ids if row.position_ids is not None else torch.arange(len(row.input_ids)).expand(3, -1) for row in rows]
-        inputs["position_ids"] = torch.stack([_pad(p, longest, 0) for p in positions], dim=1)
+        inputs["position_ids"] = torch.stack([_pad(axes, longest, 0) for axes in _position_rows(rows)], dim=1)
     for name in _names(row.token_inputs for row in rows):
         inputs[name] = torch.stack([_pad(along, longest, 0, axis=0) for along in token_rows(rows, name)])
     return Batch(
@@ -109,10 +108,16 @@ def _rows(examples: Sequence[Example], dummy: Example | None, family: Family) ->
 
 
 def _packed_positions(rows: Sequence[Example]) -> Tensor:
-    """[1, T], or [3, 1, T] for mRoPE families; restarts at every segment."""
+    """[1, T], or [axes, 1, T] for mRoPE families; restarts at every segment."""
     if all(row.position_ids is None for row in rows):
         return torch.cat([torch.arange(len(row.input_ids)) for row in rows])[None]
-    return torch.cat([row.position_ids for row in rows], dim=-1)[:, None]
+    return torch.cat(_position_rows(rows), dim=-1)[:, None]
+
+
+def _position_rows(rows: Sequence[Example]) -> list[Tensor]:
+    """Position ids [axes, T] of each conversation; one without any counts its tokens along as many axes as its neighbours, else three."""
+    axes = next((len(row.position_ids) for row in rows if row.position_ids is not None), 3)
+    return [torch.arange(len(row.input_ids)).expand(axes, -1) if row.position_ids is None else row.position_ids for row in rows]
 
 
 def token_rows(rows: Sequence[Example], name: str) -> list[Tensor]:

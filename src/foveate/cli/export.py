@@ -13,6 +13,8 @@ from foveate.cli.sizes import size_bytes
 if TYPE_CHECKING:
     from foveate.run.certificate import Figures
 
+_ALIKE = 0.95  # share of likeliest tokens on which two models are called alike
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
@@ -40,15 +42,21 @@ def command(
     Adapters are merged. The folder is loaded again and compared with the model that was trained before it takes its place; where they
     differ, nothing is written. OVERRIDES say where things lie now: model.id=PLACE, data.eval=[...], train.device=cpu.
     """
+    from foveate.run.run_folder import require_export
+
+    # Before torch is imported, which takes longer than whoever mistyped a name likes to wait.
+    place = (out or run / "export").absolute()
+    shard_bytes = None if max_shard_size is None else size_bytes(max_shard_size, "--max-shard-size")
+    require_export(run, place, overwrite=overwrite)
     from foveate.run.export import Asked, export_run
 
     asked = Asked(
         run_dir=run,
-        out=(out or run / "export").absolute(),
+        out=place,
         checkpoint=checkpoint,
         merge=merge,
         dtype=dtype,
-        max_shard_bytes=None if max_shard_size is None else size_bytes(max_shard_size, "--max-shard-size"),
+        max_shard_bytes=shard_bytes,
         samples=samples,
         overwrite=overwrite,
         allow_code=allow_code,
@@ -80,6 +88,11 @@ def _print(figures: Figures, out: Path) -> None:
     click.echo(f"largest logit {number(figures.largest_logit)}; {figures.records} records, {figures.positions} positions")
     if figures.tuning_effect is not None:
         click.echo(f"the tuning changes logits by up to {number(figures.tuning_effect)}")
+    if figures.quantised is not None and figures.quantised.agreement < _ALIKE:
+        click.echo(
+            f"! on the plain base {percent(1 - figures.quantised.agreement)} of the likeliest tokens are others than in the run, whose base "
+            "was quantised: measure the export with `foveate eval` before you use it"
+        )
     click.echo(f"{figures.tensors} tensors load back bit for bit; the written processor encodes all records alike")
     click.echo(f"model: {out}")
-    click.echo("its card holds the recipe with this machine's paths: read README.md before you publish it")
+    click.echo("its card holds the recipe with this machine's paths, and a question of the training data: read README.md before you publish it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from foveate.cli.recipe import allow_code_option, overrides_argument, read_recip
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
-    from foveate.run.rehearse import Rehearsal
+    from foveate.run.rehearse import Rehearsal, Stage
 
 _MARKS = {"ok": ("✓", "green"), "bad": ("✗", "red"), "skipped": ("·", "cyan")}
 
@@ -46,6 +47,7 @@ def command(
 
     Exit codes: 0 all of it ran, 2 something failed, 130 interrupted.
     """
+    started = time.perf_counter()
     loaded = read_recipe(recipe, (*overrides, *(["model.offline=true"] if offline else [])))
     from foveate.run.rehearsal.children import interruptible
     from foveate.run.rehearse import Options, rehearse
@@ -61,12 +63,21 @@ def command(
             family=family,
             allow_code=allow_code,
         )
-        with _spinner(quiet=as_json) as say:
-            result = rehearse(loaded, options, progress=say)
+        told = _Told(quiet=as_json)
+        try:
+            result = rehearse(loaded, options, progress=told.begins, ended=told.ended)
+        except KeyboardInterrupt:
+            told.close()
+            passed = f"passed: {', '.join(told.passed)}" if told.passed else "no stage had passed"
+            kept = f"what was written is in {keep}" if keep is not None else "nothing is kept (--keep FOLDER keeps it)"
+            click.echo(f"{recipe}: interrupted in {told.now} after {time.perf_counter() - started:.0f} s; {passed}; {kept}", err=True)
+            raise
+        finally:
+            told.close()
     if as_json:
         click.echo(json.dumps({"recipe": str(recipe), "ok": result.ok, **asdict(result)}, indent=2, ensure_ascii=False))
     else:
-        _print(result, recipe, keep)
+        _print_end(result, recipe, keep, time.perf_counter() - started)
     return 0 if result.ok else 2
 
 
@@ -84,33 +95,52 @@ def _folder(keep: Path | None):
     yield keep.resolve()
 
 
-@contextlib.contextmanager
-def _spinner(*, quiet: bool):
-    """Shows which stage is under way, on a terminal; gives the function that says it."""
-    from rich.console import Console
+class _Told:
+    """Prints each stage as it ends, so that an interrupt loses none; on a terminal, shows which one is under way."""
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda name: None
-        return
-    with console.status("rehearsing") as status:
-        yield lambda name: status.update(f"rehearsing: {name}")
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+
+        self.now, self.passed = "its preparation", list[str]()
+        self._console = None if quiet else Console(highlight=False, soft_wrap=True)
+        bar = Console(stderr=True)
+        self._status = bar.status("rehearsing") if bar.is_terminal and not quiet else None
+
+    def begins(self, name: str) -> None:
+        """A stage begins."""
+        self.now = name
+        if self._status is not None:
+            self._status.update(f"rehearsing: {name}")
+            self._status.start()
+
+    def ended(self, stage: Stage) -> None:
+        """A stage has ended, or was skipped."""
+        self.close()  # else its line and the spinner's would be one
+        if stage.state == "ok":
+            self.passed.append(stage.name)
+        if self._console is None:
+            return
+        mark, colour = _MARKS[stage.state]
+        spent = f" ({stage.time_s:.1f} s)" if stage.time_s >= 0.05 else ""
+        self._console.print(f"[{colour}]{mark}[/] [bold]{stage.name:<12}[/]", end=" ")
+        self._console.print(stage.text + spent, markup=False)
+        self._console.file.flush()
+
+    def close(self) -> None:
+        """Nothing is under way any more."""
+        if self._status is not None:
+            self._status.stop()
 
 
-def _print(result: Rehearsal, recipe: Path, keep: Path | None) -> None:
+def _print_end(result: Rehearsal, recipe: Path, keep: Path | None, spent_s: float) -> None:
+    """What was not rehearsed as written, and the verdict."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    for stage in result.stages:
-        mark, colour = _MARKS[stage.state]
-        spent = f" ({stage.time_s:.1f} s)" if stage.time_s >= 0.05 else ""
-        console.print(f"[{colour}]{mark}[/] [bold]{stage.name:<12}[/]", end=" ")
-        console.print(stage.text + spent, markup=False)
     if result.changes:
         console.print("[bold]not rehearsed as written[/]")
         for change in result.changes:
             console.print(f"  {change}", markup=False)
-    total = sum(stage.time_s for stage in result.stages)
     verdict = "the whole recipe ran" if result.ok else f"{next(s.name for s in result.stages if s.state == 'bad')} failed"
     kept = f"; kept in {keep}" if keep is not None else ""
-    console.print(f"{recipe}: {verdict} on a tiny {result.model or 'model'} in {total:.0f} s{kept}", markup=False)
+    console.print(f"{recipe}: {verdict} on a tiny {result.model or 'model'} in {spent_s:.0f} s{kept}", markup=False)

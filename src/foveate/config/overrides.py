@@ -10,6 +10,8 @@ from pathlib import Path
 from foveate.config.tree import Node, core_scalar, join, parse_yaml
 from foveate.errors import Problem
 
+_SHOWN = 80  # characters of an override in messages
+_TEMPLATE = re.compile(r"\{[%{#]")
 _VARIABLE = re.compile(r"\$(?P<escape>\$)?\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\})?")
 
 
@@ -21,7 +23,7 @@ def apply_overrides(root: Node, overrides: Sequence[str], cwd: Path) -> list[Pro
     """Lays each `a.b=c` over `root` in order, so a later one wins. Values follow the recipe's own YAML rules."""
     problems: list[Problem] = []
     for override in overrides:
-        where = f"override '{override}'"
+        where = f"override '{_short(override)}'"
         key, equals, text = override.partition("=")
         keys = key.strip().split(".")
         if not equals or not all(keys):
@@ -29,6 +31,10 @@ def apply_overrides(root: Node, overrides: Sequence[str], cwd: Path) -> list[Pro
             problems.append(Problem(where=where, path=key.strip(), problem="is not an override", fix=fix))
             continue
         value, found = parse_yaml(text, label=where, base=cwd, numbered=False)
+        likely = _likely(key.strip(), text, value if value is not None else Node(None, where, cwd), found)
+        if likely is not None:
+            problems.append(Problem(where=where, path=key.strip(), problem=likely[0], fix=likely[1]))
+            continue
         for item in found:
             path = f"{key.strip()}.{item.path}".rstrip(".")
             problems.append(Problem(where=where, path=path, problem=item.problem, fix=item.fix))
@@ -39,6 +45,39 @@ def apply_overrides(root: Node, overrides: Sequence[str], cwd: Path) -> list[Pro
         except _Misplaced as error:
             problems.append(Problem(where=where, path=key.strip(), problem=str(error)))
     return problems
+
+
+def _short(override: str) -> str:
+    text = override.replace("\n", "↵")
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _likely(key: str, text: str, value: Node, found: Sequence[Problem]) -> tuple[str, str] | None:
+    """(problem, fix) where a value that YAML reads otherwise, or not at all, shows what it was meant as."""
+    quoted = f"""quote it within the shell's quotes: {key}='"..."'"""
+    if found and _TEMPLATE.search(text):
+        return "holds a template, which YAML can't read as it stands", f"put the template into a .jinja file and name that, or {quoted}"
+    crowded = _crowded(value, text)
+    if crowded is not None:
+        name, _, rest = crowded.partition(":")
+        return f"the space after the `:` of `{crowded}` is missing", f"write `{name}: {rest}`"
+    if any(item.fix.endswith("or quote it") for item in found):
+        return found[0].problem, f"mend the value's syntax; if it is meant as text, {quoted}"
+    return None
+
+
+def _crowded(node: Node, text: str) -> str | None:
+    """A key `a:b` without a value, which was meant as `a: b`; None where there is none."""
+    if isinstance(node.value, list):
+        return next((found for child in node.value if (found := _crowded(child, text))), None)
+    if not isinstance(node.value, dict):
+        return None
+    for key, child in node.value.items():
+        if ":" in key.strip(":") and child.value is None and re.search(rf"[{{,]\s*{re.escape(key)}\s*[,}}]", text):
+            return key
+        if found := _crowded(child, text):
+            return found
+    return None
 
 
 def _place(root: Node, keys: list[str], value: Node) -> None:

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from foveate.config.base import Section
 from foveate.config.fields import field_path_kind, members
+from foveate.config.suggest import nearest
 from foveate.config.tree import Node, join
 from foveate.errors import Problem
 
@@ -66,9 +67,19 @@ def _resolve(node: Node, kind: str, path: str) -> list[Problem]:
     if kind == "file" or (text and os.path.exists(absolute)):
         node.value = absolute
         return []
+    if path == "model.id" and (near := _near_model(text, node.base)):
+        problem = f"{text} does not exist (looked for {absolute}), and a hub id reads `org/name`"
+        return [Problem(where=node.where, path=path, problem=problem, fix=f"did you mean {near}?")]
     if text.startswith(("./", "../", "/", "~/")) and "\n" not in text or text.endswith(_FILE_ENDINGS):
         return [Problem(where=node.where, path=path, problem=f"{text} does not exist (looked for {absolute})", fix="check the path")]
     return []
+
+
+def _near_model(text: str, base: Path) -> str | None:
+    """The model folder beside the recipe whose name is most like `text`, where that can hardly be a hub id."""
+    if "/" in text or ":" in text or not os.access(base, os.R_OK | os.X_OK):
+        return None
+    return nearest(text, [entry.name for entry in base.iterdir() if (entry / "config.json").is_file()])
 
 
 def _absolute(text: str, base: Path) -> str:

@@ -20,8 +20,8 @@ Form = Literal["parts", "mixed", "strings"]
 FORMS: tuple[Form, ...] = ("parts", "mixed", "strings")
 Arguments = Literal["object", "text"]  # how templates take a call's arguments: as a mapping, or as the text of one
 # text: a text part. reasoning: what was thought before it. name, key, argument: leaves of a tool call, scalar one that is no text.
-# tool: the name of a tool that may be called.
-Kind = Literal["text", "reasoning", "name", "key", "argument", "scalar", "tool"]
+# tool: the name of a tool that may be called. about: a description in the definition of one; a template need not write it.
+Kind = Literal["text", "reasoning", "name", "key", "argument", "scalar", "tool", "about"]
 _TOOLS = -1  # the message number of the tools' definitions
 _THOUGHT = re.compile(r"(\s*<think>\s*)(.*?)(\s*</think>\s*)(.*)", re.DOTALL)
 
@@ -103,10 +103,12 @@ def to_chat(
 
 
 def loose_texts(conversation: Conversation) -> list[str]:
-    """Texts of the user's that are in no slot: definitions of tools but for the names, and the ids of calls."""
+    """Texts of the user's that are in no slot: definitions of tools but for names and descriptions, and the ids of calls."""
     ids = [call.id for message in conversation.messages for call in message.tool_calls]
     answered = [text for message in conversation.messages for text in (message.tool_call_id, message.name)]
-    return [*conversation.tools, *(text for text in (*ids, *answered) if text is not None)]
+    # Read, for JSON can write any character as an escape.
+    defined = (json.dumps(json.loads(tool), ensure_ascii=False) for tool in conversation.tools)
+    return [*defined, *(text for text in (*ids, *answered) if text is not None)]
 
 
 def has_thought(message: Message) -> bool:
@@ -131,17 +133,20 @@ class _Builder:
         return Chat(messages=messages, tools=tools or None)
 
     def _tool(self, tool: dict[str, Any]) -> dict[str, Any]:
-        """A definition, its name put in anew."""
+        """A definition, its name and the descriptions put in anew."""
         if isinstance(tool.get("function"), dict):
-            return {**self._hidden(tool), "function": self._tool(tool["function"])}
-        slot = Slot(message=_TOOLS, text=str(tool.get("name", "")), trained=False, role="system", kind="tool")
-        return {**self._hidden(tool), "name": self.put(slot)}
+            return {key: self._tool(item) if key == "function" else self._defined(item, key) for key, item in tool.items()}
+        own = dict(message=_TOOLS, trained=False, role="system", kind="tool")
+        named = {"name": "", **tool} if "name" not in tool else tool
+        return {key: self.put(Slot(text=str(item), **own)) if key == "name" else self._defined(item, key) for key, item in named.items()}
 
-    def _hidden(self, value: Any) -> Any:
+    def _defined(self, value: Any, name: str = "") -> Any:
+        if name == "description" and isinstance(value, str):
+            return self.put(Slot(message=_TOOLS, text=value, trained=False, role="system", kind="about"))
         if isinstance(value, dict):
-            return {key: self._hidden(item) for key, item in value.items()}
+            return {self.hide(key): self._defined(item, key) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._hidden(item) for item in value]
+            return [self._defined(item) for item in value]
         return self.hide(value) if isinstance(value, str) else value
 
     def _message(self, number: int, message: Message, before: str) -> dict[str, Any]:
@@ -184,15 +189,15 @@ class _Builder:
 
     def _call(self, call: ToolCall, own: dict[str, Any]) -> dict[str, Any]:
         name = self.put(Slot(text=call.name, kind="name", **own))
-        arguments = self._value(json.loads(call.arguments), own)
+        arguments = self._value(json.loads(call.arguments), own, whole=True)
         function = {"name": name, "arguments": arguments if self.arguments == "object" else json.dumps(arguments, ensure_ascii=False)}
         made: dict[str, Any] = {"type": "function", "function": function}
         return made if call.id is None else {"id": self.hide(call.id), **made}
 
-    def _value(self, value: Any, own: dict[str, Any]) -> Any:
-        if isinstance(value, dict):
+    def _value(self, value: Any, own: dict[str, Any], *, whole: bool = False) -> Any:
+        if isinstance(value, dict) and (value or whole):
             return {self.put(Slot(text=key, kind="key", **own)): self._value(item, own) for key, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list) and value:
             return [self._value(item, own) for item in value]
         if isinstance(value, str):
             return self.put(Slot(text=value, kind="argument", **own))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foveate.config.media import MediaSection
-from foveate.encode.chat import parts_of, to_chat
+from foveate.encode.chat import to_chat
 from foveate.encode.expand import Expansion
 from foveate.encode.lean import VERSION as LEAN_VERSION
 from foveate.encode.lean import PixelForm, lean_images
@@ -54,7 +54,7 @@ class Encoder:
     With `lean`, and where the processor allows it, `pixel_values` are bytes, and `pixel_form` says what they stand for (else None).
 
     `options` are variables of the chat template, such as `enable_thinking`, in training and generation alike. With `one_answer`, as models
-    with a decoder of their own need it, a conversation that trains anything but one text is refused.
+    with a decoder of their own need it, a conversation that trains several answers is refused.
 
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
@@ -228,11 +228,9 @@ class Encoder:
         self._check_one_answer(conversation, where)
 
     def _check_one_answer(self, conversation: Conversation, where: str) -> None:
-        """A decoder's row is one stretch of trained text: media within an answer would divide it, as a second answer does."""
-        trained = [message for message in conversation.messages if message.trained]
-        if self._one_answer and (len(trained) > 1 or any(len(parts_of(message)) > 1 for message in trained)):
+        if self._one_answer and sum(message.trained for message in conversation.messages) > 1:
             raise DataError(
-                "a model with a decoder of its own writes one answer of text alone, the record has several",
+                "a model with a decoder of its own writes one answer, the record has several",
                 reason="one_answer",
                 where=where,
                 fix="set `train: false` on all assistant turns but the last",

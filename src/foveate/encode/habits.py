@@ -7,9 +7,9 @@ from typing import Literal
 
 from foveate.encode.chat import Arguments
 from foveate.encode.labels import Way
+from foveate.encode.sandbox import REFUSED
 from foveate.encode.talk import TOOL, Talk, call
 from foveate.encode.turns import special_pattern
-from foveate.errors import FoveateError
 from foveate.types import Message, Text
 
 Thought = Literal["key", "literal"]  # reasoning in a key of its own, or as `<think>...</think>` in the content
@@ -34,7 +34,7 @@ class Habits:
 
 
 def find_habits(talk: Talk, special: dict[str, int]) -> Habits:
-    """Never raises: what a template does not write is missing in the result."""
+    """What a template does not write is missing in the result. Raises TemplateStopped, and nothing else."""
     thoughts = {kind: _thinks(talk, kind) for kind in ("key", "literal")}
     arguments = next((form for form in ("object", "text") if _attempt(talk, [_user(0), _calls(1)], form) is not None), None)
     end, closer = _call_end(talk, arguments, special) if arguments is not None else ("", "")
@@ -53,7 +53,7 @@ def _defines(talk: Talk) -> bool:
     try:
         marked, slots = talk.try_out([_user(0), Message(role="assistant", parts=(Text(text="word1"),))], tools=(TOOL,))
         return all(i in marked.order for i, slot in enumerate(slots) if slot.kind == "tool")
-    except FoveateError:  # the name can't be marked where a template looks it up
+    except REFUSED:  # the name can't be marked where a template looks it up
         found = _attempt(talk, [_user(0), Message(role="assistant", parts=(Text(text="word1"),))], "object")
         return found is not None and "look" in found[0]
 
@@ -71,12 +71,13 @@ def _answers(number: int) -> Message:
 
 
 def _attempt(talk: Talk, messages: list[Message], arguments: Arguments) -> tuple[str, list[tuple[int, int]]] | None:
-    """The rendering, and the places of the arguments' values in it."""
+    """The rendering, and the places of the arguments' values and of the texts in it; None where one comes more than once."""
     try:
         marked, slots = talk.try_out(messages, arguments=arguments, tools=(TOOL,), way=_WITHIN)
-    except FoveateError:
+    except REFUSED:
         return None
-    return marked.clean, [marked.spans[i] for i, slot in enumerate(slots) if slot.kind in ("argument", "text") and i in marked.spans]
+    wanted = [i for i, slot in enumerate(slots) if slot.kind in ("argument", "text")]
+    return (marked.clean, [marked.spans[i] for i in wanted]) if marked.spans.keys() >= set(wanted) else None
 
 
 def _call_end(talk: Talk, arguments: Arguments, special: dict[str, int]) -> tuple[str, str]:
@@ -106,7 +107,7 @@ def _thinks(talk: Talk, kind: Thought) -> tuple[bool, bool]:
     for messages in ([_user(0), _thinking(kind, 1)], [_user(0), _thinking(kind, 1), _user(2), _thinking(kind, 3)]):
         try:
             marked, slots = talk.try_out(messages, way=_WITHIN, droppable=True)
-        except FoveateError:
+        except REFUSED:
             return False, False
         found.append([i in marked.spans for i, slot in enumerate(slots) if slot.kind == "reasoning"])
     return found[0][0] and found[1][1], found[1][0]

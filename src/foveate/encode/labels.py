@@ -8,8 +8,8 @@ Each piece of text rides through the template between marks of its own, so an an
 3. the processor expands the marked text exactly as the plain one (encoder.py);
 4. the trained tokens cover the answer, and decode to it (targets.py).
 
-The pieces of a call of a tool are its name and every key and text of its arguments; numbers and the like must be written between the
-pieces around them. What was thought before an answer may be missing where a template takes it out of earlier turns and shows, on
+The pieces of a call of a tool are its name and every key and text of its arguments; numbers, true, false, null and empty lists and
+objects take no marks, and must be written within the call, each behind its key (scalars.py). What was thought before an answer may be missing where a template takes it out of earlier turns and shows, on
 the last turn, that it knows of it.
 """
 
@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foveate.encode import marks
-from foveate.encode.chat import Kind, Slot, has_thought, spellings
+from foveate.encode.chat import Kind, Slot, has_thought
 from foveate.types import Conversation
 
 Placement = Literal["around", "within"]
-_OTHERS: frozenset[Kind] = frozenset({"key", "tool"})  # what some templates look at: they sort keys, and look up names
+# What some templates look at: they sort keys, and look up names.
+_KEYS: frozenset[Kind] = frozenset({"key"})
+_TOOLS: frozenset[Kind] = frozenset({"tool"})
+_OTHERS = _KEYS | _TOOLS | frozenset({"about"})
 
 
 class Unproven(Exception):
@@ -55,7 +58,12 @@ def ways_of(conversation: Conversation) -> Iterator[Way]:
     divided = any(has_thought(message) for message in conversation.messages)
     yield Way(divided=divided)
     yield Way(placement="within", divided=divided)
-    if conversation.tools or any(message.tool_calls for message in conversation.messages):
+    calls = any(message.tool_calls for message in conversation.messages)
+    # As few as possible go without: what has no marks has no known place, see turns.unplaced.
+    for unmarked, needed in ((_KEYS, calls), (_TOOLS, conversation.tools), (_KEYS | _TOOLS, calls and conversation.tools)):
+        if needed:
+            yield Way(placement="within", unmarked=unmarked, divided=divided)
+    if conversation.tools:
         yield Way(placement="within", unmarked=_OTHERS, divided=divided)
     yield Way(placement="within", unmarked=_OTHERS, only_trained=True, divided=divided)
 
@@ -76,15 +84,20 @@ def wrap(slots: Sequence[Slot], texts: Sequence[str], way: Way) -> list[str]:
 def check_rendering(
     marked: marks.Marked, plain: str, slots: Sequence[Slot], way: Way, *, droppable: frozenset[int] = frozenset()
 ) -> frozenset[int]:
-    """Points 1 and 2 of the proof, and the slots that did not come out although they may (`droppable`). Raises Unproven."""
+    """Points 1 and 2 of the proof, and the slots that did not come out although they may (`droppable`, descriptions of tools).
+
+    Raises Unproven.
+    """
     text = marks.unshield(marked.clean)
     dropped = set()
     cursor, turn_begin, message = 0, 0, -1
     for i, slot in enumerate(slots):
-        turn, wanted = _named(slot), way.core(slot)
+        turn, wanted = named(slot), way.core(slot)
         if not wanted.strip() or slot.kind == "scalar":
             continue
-        if i in droppable and i not in marked.order:
+        if slot.kind == "about":
+            dropped |= {i} if way.marks(slot) and i not in marked.order else set()
+        elif i in droppable and i not in marked.order:
             dropped.add(i)
         elif not way.marks(slot):
             if not any(spelt in plain for spelt in (wanted, _in_json(wanted))):
@@ -104,7 +117,6 @@ def check_rendering(
             cursor = max(cursor, end)
         elif i not in marked.order:
             raise Unproven(f"the template leaves out {turn}: {short(slot.text)}")
-    _check_scalars(marked, text, slots, way)
     # A system text may be moved into the first or the last user turn; all other turns must keep their order.
     kept = [slots[i].message for i in marked.order if slots[i].role != "system"]
     if kept != sorted(kept):
@@ -115,29 +127,9 @@ def check_rendering(
     return frozenset(dropped)
 
 
-def _check_scalars(marked: marks.Marked, text: str, slots: Sequence[Slot], way: Way) -> None:
-    """That numbers, true, false and null stand between the pieces before and behind them; of a template that sorts arguments, between
-    the messages before and behind theirs."""
-    begin, waiting = 0, []
-    for i, slot in enumerate(slots):
-        if slot.kind == "scalar":
-            waiting.append(slot)
-        elif i in marked.spans and not (waiting and "key" in way.unmarked and slot.message == waiting[0].message):
-            _check_between(text[begin : marked.spans[i][0]], waiting)
-            waiting = []
-            if "key" not in way.unmarked or i + 1 == len(slots) or slots[i + 1].message != slot.message or slot.message < 0:
-                begin = marked.spans[i][1]
-    _check_between(text[begin:], waiting)
-
-
-def _check_between(text: str, scalars: Sequence[Slot]) -> None:
-    for slot in scalars:
-        if not any(spelt in text for spelt in spellings(slot.text)):
-            raise Unproven(f"the template leaves out {_named(slot)}: {slot.text}")
-
-
-def _named(slot: Slot) -> str:
-    if slot.kind == "tool":
+def named(slot: Slot) -> str:
+    """What a message calls the slot."""
+    if slot.kind in ("tool", "about"):
         return "the definition of a tool"
     what = {"reasoning": "the reasoning of ", "name": "a tool call of "}.get(slot.kind, "")
     return ("an argument in " if slot.kind in ("key", "argument", "scalar") else what) + f"message {slot.message} ({slot.role})"

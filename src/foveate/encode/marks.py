@@ -29,7 +29,8 @@ class Marked:
     """Text with its marks taken out, and where they stood.
 
     `spans` holds slot -> (begin, end) in `clean` for slots that came out whole; `partial` slots that lost one mark;
-    `repeated` slots that came out more than once. Slots in none of them were dropped. `blocks` are the places of `{% generation %}`.
+    `repeated` slots that came out more than once, and `places` where, if each time whole. Slots in none of them were dropped. `blocks`
+    are the places of `{% generation %}`.
     """
 
     clean: str
@@ -38,6 +39,11 @@ class Marked:
     repeated: frozenset[int] = frozenset()
     order: tuple[int, ...] = field(default=())  # slots by their first mark
     blocks: tuple[tuple[int, int], ...] = ()
+    places: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    def found(self, slot: int) -> tuple[tuple[int, int], ...]:
+        """Every place of a slot; none where it was dropped, or cut to pieces."""
+        return (self.spans[slot],) if slot in self.spans else self.places.get(slot, ())
 
 
 def begin(slot: int) -> str:
@@ -94,6 +100,8 @@ def take_out(text: str) -> Marked:
     repeated = frozenset(slot for slot in order if len(begins.get(slot, ())) > 1 or len(ends.get(slot, ())) > 1)
     whole = {slot: (begins[slot][0], ends[slot][0]) for slot in order if slot in begins and slot in ends and slot not in repeated}
     spans = {slot: span for slot, span in whole.items() if span[0] <= span[1]}
+    pairs = {slot: tuple(zip(begins[slot], ends[slot], strict=False)) for slot in repeated if slot in begins and slot in ends}
+    places = {slot: found for slot, found in pairs.items() if len(begins[slot]) == len(ends[slot]) and all(a <= b for a, b in found)}
     return Marked(
         clean="".join(pieces),
         spans=spans,
@@ -101,13 +109,14 @@ def take_out(text: str) -> Marked:
         repeated=repeated,
         order=tuple(order),
         blocks=tuple(sorted(blocks)),
+        places=places,
     )
 
 
 def put_in(marked: Marked, extents: Mapping[int, tuple[int, int]]) -> str:
-    """The marked text of `marked.spans`, its blocks and `extents` (slot -> place): `take_out` gives them all back."""
-    places = {**marked.spans, **extents}
-    put = [(a, 1, begin(slot)) for slot, (a, _) in places.items()] + [(b, 0, end(slot)) for slot, (_, b) in places.items()]
+    """The marked text of `marked`, with `extents` (slot -> place): `take_out` gives back all slots that came out whole, and the blocks."""
+    places = [*marked.spans.items(), *extents.items(), *((slot, place) for slot, found in marked.places.items() for place in found)]
+    put = [(a, 1, begin(slot)) for slot, (a, _) in places] + [(b, 0, end(slot)) for slot, (_, b) in places]
     put += [(a, 1, GENERATION_BEGIN) for a, _ in marked.blocks] + [(b, 0, GENERATION_END) for _, b in marked.blocks]
     pieces, at = [], 0
     for place, _, mark in sorted(put):

@@ -57,11 +57,12 @@ class MediaInputs:
         self._open_image = media.open_pixels if arrays else media.open_image
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
-        self._window = _window(processor, self._features)
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
         has = {"image": "image_processor" in parts, "video": self._videos is not None, "audio": self._features is not None}
         self.kinds: frozenset[str] = frozenset(kind for kind, present in has.items() if present)
         self.shapes_only: frozenset[str] = frozenset()  # kinds whose blank ones need no memory, see `blank`
+        # Samples beyond which a sound is cut without a word; probe.py sets it right where the processor turns out to hear on.
+        self.window: int | None = vars(self._features).get("n_samples") if self._features is not None else None
         self.flat_images = False  # the processor takes a list of images, not a list of them for each conversation
 
     def load(self, conversation: Conversation) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class MediaInputs:
                 )
 
     def _check_heard(self, samples: int, part: Audio) -> None:
-        most = self._window
+        most = self.window
         if most is not None and samples > most:
             raise DataError(
                 f"the sound lasts {samples / self.rate_hz:.1f} s, the model hears {most / self.rate_hz:.0f} s",
@@ -193,16 +194,6 @@ class MediaInputs:
                 where=part.name,
                 fix="set `num_frames` on the record's video",
             ) from error
-
-
-def _window(processor: ProcessorMixin, features: Any) -> int | None:
-    """Samples beyond which Whisper's feature extractor cuts a sound without a word; None where it is told not to, and for others."""
-    from transformers import WhisperFeatureExtractor
-
-    settings = (vars(kind).get("audio_kwargs") for kind in type(processor).__mro__)
-    if any(isinstance(found, dict) and found.get("truncation") is False for found in settings):
-        return None
-    return features.n_samples if isinstance(features, WhisperFeatureExtractor) else None
 
 
 def _shape(picture: Pillow.Image | np.ndarray) -> tuple[int, int]:

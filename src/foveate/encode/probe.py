@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from foveate.encode import marks
 from foveate.encode.chat import FORMS, Form, to_chat
 from foveate.encode.habits import Habits, find_habits
 from foveate.encode.media import LARGER, SMALL, MediaInputs
 from foveate.encode.render import Renderer
-from foveate.encode.sandbox import FIXED_DATE
+from foveate.encode.sandbox import FIXED_DATE, REFUSED
 from foveate.encode.talk import BLANK_PARTS, Talk
 from foveate.encode.tap import Tap
 from foveate.encode.turns import Turns, special_pattern
@@ -40,8 +42,11 @@ class Facts:
 
 
 def find_facts(tap: Tap, render: Renderer, inputs: MediaInputs) -> Facts:
-    """Raises TemplateError for a template under which nothing can be trained."""
+    """Raises TemplateError for a template under which nothing can be trained, TemplateStopped for one that has no end."""
     talk, placeholders = _best_talk(tap, render, inputs)
+    if "audio" in placeholders and inputs.window is not None and not _cuts(tap, inputs, talk, inputs.window):
+        most_s = vars(tap.processor).get("max_audio_len")  # GLM-ASR hears window by window, as many as go into that
+        inputs.window = int(most_s * inputs.rate_hz) // inputs.window * inputs.window if most_s is not None else None
     turns, notes = _turns(tap, talk)
     cut_prompt = turns.silent
     habits = find_habits(talk, tap.special)
@@ -112,7 +117,7 @@ def _best_talk(tap: Tap, render: Renderer, inputs: MediaInputs) -> tuple[Talk, d
             talk = Talk(render, form, opener, found)
             try:
                 talk.chat("user", "assistant")
-            except FoveateError as error:
+            except REFUSED as error:
                 failure = failure or error
                 continue
             if best is None or len(found) > len(best[1]):
@@ -132,6 +137,22 @@ def _places_itself(tap: Tap, inputs: MediaInputs, kind: MediaKind) -> bool:
         return False
 
 
+def _cuts(tap: Tap, inputs: MediaInputs, talk: Talk, samples: int) -> bool:
+    """Whether twice as much silence as `samples` comes back no longer, as features: Whisper's extractor cuts it, unless told not to.
+
+    A processor that refuses the longer one says so itself, of each record.
+    """
+    text, counts = talk.opened_by("audio").chat("user", "assistant").clean, []
+    for length in (samples, 2 * samples):
+        arguments = tokenizer_options(tap, text) | inputs.blank([replace(SMALL["audio"], shape=(length,))])
+        try:
+            outputs = tap.processor(text=[text], return_tensors="pt", **arguments)
+        except REFUSALS:
+            return False
+        counts.append(sum(value.numel() for value in outputs.values() if isinstance(value, Tensor) and value.is_floating_point()))
+    return counts[0] == counts[1]
+
+
 def _placeholder(tap: Tap, render: Renderer, inputs: MediaInputs, form: Form, kind: MediaKind) -> str | None:
     named = vars(tap.processor).get(f"{kind}_token")
     if form == "strings":
@@ -143,7 +164,7 @@ def _placeholder(tap: Tap, render: Renderer, inputs: MediaInputs, form: Form, ki
                 render(to_chat(Conversation(messages=(Message(role="user", parts=(part,) * n + (Text(text="see"),)),)), form=form))
                 for n in (1, 2)
             )
-        except FoveateError:
+        except REFUSED:
             return None
         candidates = [token for token in dict.fromkeys([*tap.special, named]) if token and twice.count(token) == once.count(token) + 1]
     candidates = list(candidates)

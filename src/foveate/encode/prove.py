@@ -9,6 +9,8 @@ from foveate.encode.chat import Chat, Slot, loose_texts, slots_of, to_chat
 from foveate.encode.labels import Unproven, Way, check_rendering, ways_of, wrap
 from foveate.encode.probe import Facts
 from foveate.encode.render import Asked, Renderer
+from foveate.encode.sandbox import REFUSED
+from foveate.encode.scalars import check_scalars
 from foveate.encode.targets import Proven
 from foveate.encode.turns import Bounds, Write
 from foveate.errors import FoveateError, TemplateError
@@ -49,13 +51,20 @@ class Prover:
                 raise plain
             try:
                 return self._proven(conversation, slots, way, text, plain)
-            except (Unproven, FoveateError) as error:
+            except (Unproven, *REFUSED) as error:
                 problem = problem or error
         raise TemplateError(
             f"labels can't be proven: {problem}",
             where=where,
-            fix="set `train: false` on that turn, or use a template that renders every turn as it is (`model.chat_template`)",
+            fix=self._fix(str(problem)),
         )
+
+    def _fix(self, problem: str) -> str:
+        ways = ["set `train: false` on that turn", "use a template that renders every turn as it is (`model.chat_template`)"]
+        if "the reasoning of" in problem:
+            ways.insert(0, "take the reasoning out of the record")
+        options = ", ".join(self._render.options)
+        return ", or ".join(ways) + (f"; or leave out `model.template_options` ({options}), if that is the cause" if options else "")
 
     def shielded(self, conversation: Conversation, where: str, *, generation: bool = False) -> str:
         """The conversation as rendered for the processor, without marks."""
@@ -77,9 +86,11 @@ class Prover:
         dropped = check_rendering(marked, plain, slots, way, droppable=self._droppable(conversation, slots))
         write = self._writer(way)
         bounds = Bounds(
-            conversation=conversation, slots=slots, marked=marked, way=way, turns=self._facts.turns, special=self._special, write=write
-        )
+            conversation=conversation, slots=slots, marked=marked, way=way, turns=self._facts.turns, special=self._special, write=write,
+            dropped=dropped,
+        )  # fmt: skip
         extents = bounds.extents()
+        check_scalars(conversation, marked, slots, way, {message: (extent.begin, extent.end) for message, extent in extents.items()})
         if extents:
             places = {len(slots) + n: (extent.begin, extent.end) for n, extent in enumerate(extents.values())}
             text = marks.put_in(marked, places)

@@ -50,7 +50,8 @@ class Renderer:
     def __call__(self, chat: Chat, *, where: str = "chat template", generation: bool = False, marked: bool = False) -> str:
         """The rendered text.
 
-        Raises DataError where the template itself refuses the record (`raise_exception`), TemplateError where it fails.
+        Raises DataError where the template itself refuses the record (`raise_exception`), TemplateError where it fails,
+        TemplateStopped where it has to be stopped.
         """
         outcome = self.several([Asked(chat=chat, generation=generation, marked=marked)], where)[0]
         if isinstance(outcome, FoveateError):

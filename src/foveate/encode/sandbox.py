@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from foveate.encode import jinja_child
-from foveate.errors import DataError, FoveateError, TemplateError
+from foveate.errors import DataError, FoveateError, TemplateError, TemplateStopped
 
 FIX = "give a working template in `model.chat_template` (the text itself, a .jinja file, or a JSON file with `chat_template`)"
+# What a template that was rendered to its end may say of a conversation. A TemplateStopped is no such answer: a trial that took it for one
+# would wait for the next stop, and the next, and report something else in the end.
+REFUSED = (TemplateError, DataError)
 _STOPPED = {vars(signal).get(name) for name in ("SIGPROF", "SIGKILL")} - {None}  # by its own timer, or by the system for want of memory
 _CLOCK_FACTOR, _CLOCK_SPARE_S = 10, 30  # how much longer than its computing time a rendering may take by the clock
 # What `strftime_now` says: a template that writes the date must write the same one on every day, or no run could be resumed.
@@ -58,7 +61,7 @@ class Sandbox:
     def render(self, jobs: Sequence[Job], where: str) -> list[str | FoveateError]:
         """Each job's text, or what is wrong with it: DataError where the template refuses, TemplateError where it fails.
 
-        Raises TemplateError where the process had to be stopped.
+        Raises TemplateStopped where it takes too much time or memory, or its process ended.
         """
         task = {
             "key": self._key,
@@ -69,6 +72,8 @@ class Sandbox:
         }
         with _lock:
             answers = _child(self.limits).ask(task, where)
+        if any("memory" in answer for answer in answers):
+            raise TemplateStopped(f"the chat template needs more than {self.limits.memory_bytes >> 20} MiB", where=where, fix=FIX)
         return [self._outcome(answer, where) for answer in answers]
 
     def _outcome(self, answer: Mapping[str, str], where: str) -> str | FoveateError:
@@ -81,8 +86,6 @@ class Sandbox:
                 where=where,
                 fix="change the record, or override the template with `model.chat_template`",
             )
-        if "memory" in answer:
-            return TemplateError(f"the chat template needs more than {self.limits.memory_bytes >> 20} MiB", where=where, fix=FIX)
         return TemplateError(f"the chat template fails: {answer['failed']}", where=where, fix=FIX)
 
 
@@ -135,13 +138,13 @@ class _Child:
             raise self._ended(process.wait(), where)
         return answers
 
-    def _ended(self, code: int, where: str) -> TemplateError:
+    def _ended(self, code: int, where: str) -> TemplateStopped:
         if -code in _STOPPED:
             return self._stopped(where)
-        return TemplateError(f"the process that renders the chat template ended with {code}", where=where, fix=FIX)
+        return TemplateStopped(f"the process that renders the chat template ended with {code}", where=where, fix=FIX)
 
-    def _stopped(self, where: str) -> TemplateError:
-        return TemplateError(f"the chat template was not done after {self._limits.cpu_s:g} s of computing", where=where, fix=FIX)
+    def _stopped(self, where: str) -> TemplateStopped:
+        return TemplateStopped(f"the chat template was not done after {self._limits.cpu_s:g} s of computing", where=where, fix=FIX)
 
     def close(self) -> None:
         """Ends the process."""

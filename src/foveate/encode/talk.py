@@ -10,7 +10,8 @@ from foveate.encode import marks
 from foveate.encode.chat import Arguments, Form, Slot, slots_of, to_chat
 from foveate.encode.labels import Unproven, Way, check_rendering, wrap
 from foveate.encode.render import Renderer
-from foveate.errors import DataError, TemplateError
+from foveate.encode.sandbox import FIX, REFUSED
+from foveate.errors import TemplateError
 from foveate.types import Audio, Conversation, Image, Media, MediaKind, Message, Role, Text, ToolCall, Video
 
 BLANK_PARTS: dict[MediaKind, Media] = {"image": Image(data=b""), "audio": Audio(data=b""), "video": Video(data=b"")}
@@ -38,14 +39,20 @@ class Talk:
         self.seen: list[str] = []
 
     def chat(self, *roles: Role, generation: bool = False) -> marks.Marked:
-        """Turns of these roles, each saying one word. Raises TemplateError if they don't come out whole."""
-        return self.say([Message(role=role, parts=(Text(text=f"word{i}"),)) for i, role in enumerate(roles)], generation=generation)
+        """Turns of these roles, each saying one word. Raises TemplateError if they don't come out whole, each once."""
+        said = self.say([Message(role=role, parts=(Text(text=f"word{i}"),)) for i, role in enumerate(roles)], generation=generation)
+        for i, role in enumerate(roles):
+            if i not in said.spans:
+                raise TemplateError(
+                    f"the template writes message {i} ({role}) more than once, or in pieces", where="chat template", fix=FIX
+                )
+        return said
 
     def attempt(self, *roles: Role, generation: bool = False) -> marks.Marked | None:
         """The same; None where the template does not write such a conversation."""
         try:
             return self.chat(*roles, generation=generation)
-        except (TemplateError, DataError):
+        except REFUSED:
             return None
 
     def say(self, messages: Sequence[Message], *, generation: bool = False, **how: object) -> marks.Marked:

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foveate.encode.chat import Slot
-from foveate.encode.labels import short
+from foveate.encode.labels import named, short
 from foveate.encode.tap import Heard, Tap
-from foveate.encode.turns import Extent, Turns
+from foveate.encode.turns import Extent, Turns, strays, unplaced
 from foveate.errors import DataError, TemplateError
 
 _FIX = (
@@ -135,25 +135,22 @@ class _Targets:
         first, behind = self._tokens(slot, start, end, asked=asked, opened=start if opened is None else opened)
         last = self._end_of_turn(behind, after, sure) if slot.last else behind
         if last == behind:
+            self._check_own_end(slot, end, self.table.first_from(after))
             self._check_clean_end(end)
         self._check_decodes(first, last)
         return range(first, last)
 
     def _sure(self) -> bool:
         """Whether every text of the record is known by its place, so that what lies between two of them is the template's own."""
-        spans = self.heard.marked.spans
-        return all(
-            i in spans or i in self.proven.dropped or slot.kind in ("scalar", "key", "tool")
-            for i, slot in enumerate(self.proven.slots)
-            if slot.text.strip()
-        )
+        return not unplaced(self.proven.slots, self.heard.marked, self.proven.dropped)
 
     def _neighbours(self) -> list[tuple[int, int]]:
         """For every slot: where the text before it ends and the text after it begins, in characters."""
         slots = self.proven.slots
         spans = [self.heard.marked.spans.get(i) for i in range(len(slots))]
-        # System texts may have been moved anywhere, the others keep their order.
+        # System texts may have been moved anywhere, and what comes more than once too; the others keep their order.
         moved = [span for slot, span in zip(slots, spans, strict=True) if span and slot.role == "system"]
+        moved += [place for places in self.heard.marked.places.values() for place in places]
         kept = [None if slot.role == "system" else span for slot, span in zip(slots, spans, strict=True)]
         befores, afters = [], []
         at = 0
@@ -265,6 +262,22 @@ class _Targets:
             if ids[token] in self.turns.special_ids or (not sure and self.tap.decode([ids[token]]).strip()):
                 return behind
         return behind
+
+    def _check_own_end(self, slot: Slot, end: int, limit: int) -> None:
+        """Where no end-of-turn token was found, no text of others may stand in its place; nor may tools' definitions that have no marks
+        stand before one (`limit`: the entry of the next text's first token)."""
+        stray = strays(self.proven.slots, self.heard.marked, slot.message, end) if slot.last else None
+        unseen = [self.proven.slots[i] for i in unplaced(self.proven.slots, self.heard.marked, self.proven.dropped)]
+        if slot.last and stray is None and all(other.kind in ("tool", "about", "key") for other in unseen):
+            behind = range(self.table.first_from(end), limit)
+            ended = any(self.heard.ids[self.table.tokens[entry]] in self.turns.end_ids for entry in behind)
+            stray = unseen[0] if unseen and ended else None
+        if stray is not None:
+            raise TemplateError(
+                f"labels can't be proven: the template writes {named(stray)} behind message {slot.message} (assistant), or may do so",
+                where=self.where,
+                fix=_FIX,
+            )
 
     def _check_clean_end(self, end: int) -> None:
         """Where no end-of-turn token follows, the answer's last token may hold nothing but white space besides."""

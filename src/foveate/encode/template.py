@@ -16,6 +16,7 @@ from foveate.errors import TemplateError
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
+_MOST_CHARACTERS = 1_000_000  # the longest published ones have 30,000
 _HOLDS = "a template holds {{ ... }} or {% ... %}"
 
 
@@ -112,9 +113,14 @@ def has_blocks(template: str) -> bool:
 
 
 def _nodes(template: str, where: str, kind: type[jinja2.nodes.Node]) -> list[Any]:
+    if len(template) > _MOST_CHARACTERS:
+        problem = f"the chat template has {len(template):,} characters, more than {_MOST_CHARACTERS:,}"
+        raise TemplateError(problem, where=where, fix=FIX)
     try:
         return list(environment().parse(template).find_all(kind))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the chat template's line {error.lineno} has a mistake: {error.message}", where=where, fix=FIX) from error
+    except (ValueError, OverflowError, MemoryError) as error:  # a number of thousands of digits
+        raise TemplateError(f"the chat template can't be read: {error}", where=where, fix=FIX) from error
     except RecursionError as error:
         raise TemplateError("the chat template is nested too deep", where=where, fix=FIX) from error

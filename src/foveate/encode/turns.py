@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from foveate.encode import marks
 from foveate.encode.chat import Slot, slots_of
-from foveate.encode.labels import Unproven, Way
-from foveate.errors import FoveateError
+from foveate.encode.labels import Unproven, Way, named
+from foveate.encode.sandbox import REFUSED
 from foveate.types import Conversation, Message, Text
 
 # Conversation, whether with a generation prompt -> its marked rendering.
@@ -62,6 +62,7 @@ class Bounds:
     turns: Turns
     special: dict[str, int]
     write: Write
+    dropped: frozenset[int] = frozenset()  # slots that the template does not write
 
     def extents(self) -> dict[int, Extent]:
         """Message -> extent, for every trained turn that is no plain answer. Raises Unproven."""
@@ -74,21 +75,45 @@ class Bounds:
             raise Unproven(f"the template leaves out message {message} (assistant)")
         first, last = min(begin for begin, _ in own), max(end for _, end in own)
         before, after = 0, len(self.marked.clean)
-        for i, slot in enumerate(self.slots):
-            begin, end = self.marked.spans.get(i, (-1, -1))
-            if slot.message == message or begin < 0:
-                continue
+        others = [(slot, place) for i, slot in enumerate(self.slots) if slot.message != message for place in self.marked.found(i)]
+        for slot, (begin, end) in others:
             if end <= first:
                 before = max(before, end)
             elif begin >= last:
                 after = min(after, begin)
             else:
-                raise Unproven(f"the template writes message {slot.message} inside message {message} (assistant)")
+                raise Unproven(f"the template writes {named(slot)} inside message {message} (assistant)")
+        self._check_placed(message)
         if any(not isinstance(part, Text) for part in self.conversation.messages[message].parts):
             raise Unproven(f"message {message} (assistant) holds media, and is no plain answer to a user")
         begin, asked = self._begin(message, before, first)
         end, ended = self._end(message, last, after)
+        inside = next((slot for slot, place in others if place[0] < end and begin < place[1]), None)
+        late = None if ended else strays(self.slots, self.marked, message, last)
+        if inside or late:
+            raise Unproven(f"the template writes {named(inside or late)} inside message {message} (assistant), or right behind it")
         return Extent(begin=begin, end=end, asked=asked, ended=ended)
+
+    def _check_placed(self, message: int) -> None:
+        """That nobody else's text can stand unseen within a turn. Raises Unproven."""
+        for i in sorted(unplaced(self.slots, self.marked, self.dropped)):
+            slot = self.slots[i]
+            if slot.message == message or (slot.kind == "key" and "key" in self.way.unmarked):
+                continue  # keys that a template sorts are an assistant's own words
+            if slot.kind not in self.way.unmarked:
+                raise Unproven(f"where the template writes {named(slot)} can't be told, and so not where message {message} ends")
+            if slot.kind == "about" or self._says(message, slot.text.strip()):
+                raise Unproven(f"message {message} may hold {named(slot)}")
+
+    def _says(self, message: int, word: str) -> bool:
+        """Whether a word stands between the first and the last piece of a turn, or behind up to the next one, outside of the pieces."""
+        own = [self.marked.spans[i] for i, slot in enumerate(self.slots) if slot.message == message and i in self.marked.spans]
+        behind = [a for i, slot in enumerate(self.slots) if slot.message > message for a, _ in self.marked.found(i)]
+        begin, end = min(a for a, _ in own), min(behind, default=len(self.marked.clean))
+        text = self.marked.clean
+        for a, b in own:
+            text = text[:a] + " " * (b - a) + text[b:]
+        return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", marks.unshield(text[begin:end])) is not None
 
     def _begin(self, message: int, before: int, first: int) -> tuple[int, bool]:
         text, opening = self.marked.clean, self.turns.opening
@@ -121,7 +146,7 @@ class Bounds:
         """What stands between the slot `mark` and a plain answer in the turn's place, `behind` being what follows it."""
         try:
             reply = self.write(replace(asked, messages=(*asked.messages, _REPLY, *behind)), False)
-        except FoveateError:
+        except REFUSED:
             return None
         at = reply.spans.get(len(slots_of(asked, divided=self.way.divided)))
         if at is None or (mark >= 0 and mark not in reply.spans):
@@ -150,6 +175,27 @@ class Bounds:
         if calls:
             raise Unproven(f"no token ends message {message} (assistant), which calls a tool")
         return last, False
+
+
+def unplaced(slots: Sequence[Slot], marked: marks.Marked, dropped: frozenset[int]) -> frozenset[int]:
+    """The slots that may stand anywhere in the text: nothing is known of where. Those of scalars are left out, see scalars.py."""
+    return frozenset(
+        i
+        for i, slot in enumerate(slots)
+        if slot.text.strip() and slot.kind != "scalar" and i not in dropped and not marked.found(i)
+    )
+
+
+def strays(slots: Sequence[Slot], marked: marks.Marked, message: int, end: int) -> Slot | None:
+    """What is written next behind a turn that ends at `end`, if it is a text of earlier in the conversation, which belongs elsewhere.
+
+    System texts that come once may have been moved into a later turn.
+    """
+    behind = [(place[0], i) for i, slot in enumerate(slots) if slot.message != message for place in marked.found(i) if place[0] >= end]
+    slot = slots[min(behind)[1]] if behind else None
+    if slot is None or slot.message > message or (slot.role == "system" and slot.message >= 0 and min(behind)[1] in marked.spans):
+        return None
+    return slot
 
 
 def special_pattern(special: dict[str, int]) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,15 @@ def shapes_of(files: list[Path]) -> Shapes:
         except (OSError, SafetensorError) as error:
             raise ModelError(f"can't be read as safetensors: {error}", where=str(path), fix="download or write it again") from error
     return shapes
+
+
+def usual_modes(folder: Path) -> None:
+    """Gives every file below `folder` the mode that the umask gives new files: safetensors makes its own for the owner alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

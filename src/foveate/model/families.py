@@ -26,9 +26,9 @@ Positions = Callable[[dict[str, Tensor]], Tensor]
 class Family:
     """One `model_type`."""
 
-    packs: bool = False  # proven equal to separate samples by tests/unit/batching
+    packs: bool = False  # packed rows equal separate samples: column `packs` of tests/conformance proves it
     why_padded: str = "this family is not proven to pack"
-    mrope: bool = False  # 3-D position ids [3, T] from the model class's get_rope_index
+    mrope: bool = False  # position ids [axes, T], mostly 3 axes, from the model class's get_rope_index
     rope_inputs: tuple[tuple[str, str], ...] = ()  # (get_rope_index's argument, the processor's output that it is; masks are summed)
     frames_are_images: bool = False  # one placeholder for images and frames: a batch of both goes in as images alone (batching/frames.py)
     image_blocks: bool = False  # tokens of one image attend to each other in both directions (token_type_ids == 1)
@@ -204,7 +204,7 @@ def family_of(config: PretrainedConfig) -> Family:
 
 
 def positions_of(config: PretrainedConfig) -> Positions | None:
-    """mRoPE families: a function from encoded inputs ([1, T] each) to position ids [3, T], usable in a data worker.
+    """mRoPE families: a function from encoded inputs ([1, T] each) to position ids [axes, T], usable in a data worker.
 
     The arithmetic is the model class's own `get_rope_index`, called on a shell that has the configuration but no weights.
     None for families whose positions are 0..T-1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from foveate.config.model import ModelSection
 from foveate.errors import ModelError
 from foveate.model.families import TRAINED_PARTS, Family, family_of
+from foveate.model.headers import require_whole_files
 from foveate.model.mend import mend
 from foveate.model.quantize import check_quantised, keep_layout, quantiser
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "foveate:tiny"
 _SAMPLE = 1 << 16  # bytes
+_MENDED: list[str] = []  # packages that import only thanks to this module
 _SHIM: list[torch.library.Library] = []  # keeps the operators registered for the life of the process
 
 
@@ -33,8 +37,8 @@ def prepare_transformers() -> None:
     """Make transformers importable and quiet; call before its image classes are imported. Idempotent.
 
     PyPI's torchvision is built for CUDA; beside a CPU torch its import fails on two missing operators, and its mere presence
-    then breaks transformers. Defining them mends it (`ops.nms` itself stays unusable, and nothing here calls it). Can go
-    once torchvision wheels import beside any torch: https://github.com/pytorch/vision/issues/8992
+    then breaks transformers. Defining them mends it (`ops.nms` itself stays unusable, and nothing here calls it). Seen with
+    torchvision 0.28; can go once its wheels import beside any torch: https://github.com/pytorch/vision/issues/9077
     """
     if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
         try:
@@ -48,6 +52,7 @@ def prepare_transformers() -> None:
             library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _SHIM.append(library)
+            _MENDED.append("torchvision")
             importlib.import_module("torchvision")
     _prepare_torchaudio()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked data workers would only warn about it
@@ -55,7 +60,8 @@ def prepare_transformers() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
 
-    # PEFT still asks transformers by names that it is about to rename; nothing a user could mend.
+    # PEFT asks transformers by names that it is about to rename; nothing a user could mend. Seen with peft 0.21 and transformers 5.23;
+    # can go once peft asks by the new ones.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -66,6 +72,7 @@ def _prepare_torchaudio() -> None:
     """The same for torchaudio, whose own operators (aligning, filtering) some speech processors import and do not use.
 
     Beside a CPU torch its compiled library can't be loaded; torchaudio works without one where there is none, so it is told so.
+    Seen with torchaudio 2.11; can go once its `_extension._load_lib` takes a library that can't be loaded for none.
     """
     if "torchaudio" in sys.modules or importlib.util.find_spec("torchaudio") is None:
         return
@@ -77,7 +84,13 @@ def _prepare_torchaudio() -> None:
         utils = types.ModuleType("torchaudio._extension.utils")
         utils.__dict__.update(_load_lib=lambda name: False, _check_cuda_version=None, _init_dll_path=None)
         sys.modules[utils.__name__] = utils
+        _MENDED.append("torchaudio")
         importlib.import_module("torchaudio")
+
+
+def mended_imports() -> tuple[str, ...]:
+    """A line for each package that imports here only because `prepare_transformers` mends it: the code on a model card has no such help."""
+    return tuple(f"the card's code needs a {name} that imports beside its torch; the one here does not by itself" for name in _MENDED)
 
 
 def resolve_id(section: ModelSection) -> str:
@@ -137,6 +150,13 @@ def saved_processor(folder: Path, config: PretrainedConfig, *, trust_remote_code
     return _mended(processor, family_of(config)) if isinstance(processor, ProcessorMixin) else processor
 
 
+def keeps_template(processor: ProcessorMixin) -> bool:
+    """Whether transformers gives a saved processor of this class its chat template back; where not, its tokenizer alone has it."""
+    from transformers import ProcessorMixin
+
+    return not isinstance(processor, ProcessorMixin) or "chat_template" in inspect.signature(type(processor)).parameters
+
+
 def load_model(section: ModelSection, *, compute: torch.dtype | None = None) -> PreTrainedModel:
     """The model with its weights on the CPU, and the attention of the section. Raises ModelError, naming keys that the checkpoint lacks.
 
@@ -155,7 +175,8 @@ def load_model(section: ModelSection, *, compute: torch.dtype | None = None) -> 
         section,
         what="weights",
         dtype=dtype,
-        # Left to transformers, it is SDPA in every part that knows it, and eager in the few that don't (SAM's relative positions).
+        # Left to transformers, it is SDPA in every part that knows it, and eager in the few that don't (SAM's relative positions, Gemma4's
+        # audio tower); asked for by name, PreTrainedModel refuses it for the whole. transformers 5.23; can go once it asks each part.
         attn_implementation="eager" if section.attention == "eager" else None,
         use_safetensors=True,
         output_loading_info=True,
@@ -238,7 +259,9 @@ def _from_pretrained(auto: type, section: ModelSection, *, what: str, **options)
             local_files_only=section.offline or is_local,
             **options,
         )
-    except (OSError, ValueError, KeyError, ImportError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        if is_local and isinstance(error, SafetensorError):
+            require_whole_files(Path(name))
         raise ModelError(
             f"{what} can't be loaded: {_first_line(error)}", where=section.id, fix=_fix_for(error, section, is_local)
         ) from error
@@ -249,21 +272,30 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
+def looked_first(section: ModelSection) -> str:
+    """For an id that is likelier a mistyped folder than a hub id: where it was looked for before the hub; else empty."""
+    if "/" in section.id:
+        return ""
+    return f"no folder {section.id!r} is beside the recipe (for an override: in the current folder), and hub ids read `org/name`; "
+
+
 def _fix_for(error: BaseException, section: ModelSection, is_local: bool) -> str:
     if isinstance(error, ImportError):
         return "install the package that it names"
     if is_local:
         return "check that the folder is a complete Hugging Face model folder (config, safetensors, tokenizer, processor)"
+    first = looked_first(section)
     if section.offline or os.environ.get("HF_HUB_OFFLINE"):
-        return f"it is not in the local cache: run `hf download {section.id}` on a machine with network, or name a local folder"
-    return "check the id and the network; a gated model needs `hf auth login`"
+        return f"{first}it is not in the local cache: run `hf download {section.id}` on a machine with network, or name a local folder"
+    return f"{first}check the id and the network; a gated model needs `hf auth login`"
 
 
 def _mended(processor: ProcessorMixin, family: Family) -> ProcessorMixin:
     """With what loading loses, or transformers lacks for the family."""
     if family.processor is not None:
         processor = importlib.import_module(family.processor).adapt(processor)
-    # Some processors (Phi-4-multimodal) lose the template on reload while their tokenizer keeps it.
+    # Phi4MultimodalProcessor's constructor takes no `chat_template`, so it loses it on reload while its tokenizer keeps it. transformers
+    # 5.23; can go once it takes one.
     if processor.chat_template is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
@@ -275,7 +307,8 @@ def _mended(processor: ProcessorMixin, family: Family) -> ProcessorMixin:
 def _forget_lengths(processor: ProcessorMixin) -> None:
     """A tokenizer.json that was saved after a padded call says to which length, None.
 
-    transformers 5.23 hands that on to feature extractors as if it had been asked for, and Gemma 4's then refuses every sound.
+    ProcessorMixin hands that on to feature extractors as if it had been asked for, and Gemma4AudioFeatureExtractor then refuses every
+    sound. transformers 5.23; can go once it hands a tokenizer's settings to the tokenizer alone.
     """
     if processor.tokenizer.init_kwargs.get("max_length", 0) is None:
         del processor.tokenizer.init_kwargs["max_length"]

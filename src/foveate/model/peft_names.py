@@ -30,7 +30,8 @@ def peft_names(model: nn.Module, targets: Targets, config: LoraConfig) -> PeftNa
 
     For mixtures of experts PEFT reads `target_modules` as those of an older checkpoint: a regular expression becomes bare last
     words, which match in every tower, and names that the experts once had become the experts of today. What it would take so is
-    named as a tensor instead; the rest one by one. Can go once https://github.com/huggingface/peft leaves full names alone.
+    named as a tensor instead; the rest one by one. Seen with peft 0.21 (convert_peft_config_for_transformers); can go once it leaves full
+    names alone.
 
     Raises ModelError where such a layer would need dropout or DoRA, which tensors don't take.
     """

@@ -96,8 +96,8 @@ def keep_layout(model: nn.Module) -> None:
     """Keep bitsandbytes from repacking 4-bit weights on a CPU, for good, in the first forward pass in evaluation mode.
 
     Gradients do not pass through the repacked layers, so an evaluation before or during training would leave the adapters with wrong
-    ones, with a warning at most. Can go once that layout is left again in training mode, or has a backward pass:
-    https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/nn/modules.py (Linear4bit.forward).
+    ones, with a warning at most. Seen with bitsandbytes 0.50 (Linear4bit.forward, on a CPU with AVX-512); can go once that layout is left
+    again in training mode, or has a backward pass.
     """
     for module in model.modules():
         if "support_avx512bf16_for_cpu" in vars(module):

@@ -11,6 +11,7 @@ from typing import Any
 from foveate.report.run_files import EvalFile, SourceFacts
 from foveate.report.text import count, metric_name, metric_value, number, percent
 
+RESTORED = "processor.chat_template = processor.tokenizer.chat_template  # lost as a processor of this class is loaded"
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
 
@@ -151,7 +152,7 @@ def allowed(tolerance: float | None) -> str:
 def print_answer(*, encoder_decoder: bool) -> str:
     """The line of a snippet that prints what `generate` wrote: behind the prompt, or behind the one token that a decoder begins with."""
     begin = "1" if encoder_decoder else 'inputs["input_ids"].shape[1]'
-    return f"print(processor.decode(output[0, {begin} :], skip_special_tokens=True))"
+    return f"print(processor.decode(output[0, {begin}:], skip_special_tokens=True))"
 
 
 def loading_snippet(
@@ -163,6 +164,8 @@ def loading_snippet(
     rate_hz: int,
     grows: bool = False,
     adapter: str | None = None,
+    keeps_template: bool = True,
+    max_new_tokens: int = 64,
     encoder_decoder: bool = False,
 ) -> str:
     """Python that loads the folder and generates an answer.
@@ -174,6 +177,8 @@ def loading_snippet(
         rate_hz: samples a second that the processor takes.
         grows: tokens were added, so that the base model of adapters needs rows for them before they are put on it.
         adapter: the module that makes the family's processor callable with text and media, which transformers alone does not.
+        keeps_template: whether a loaded processor has its chat template; else only its tokenizer has.
+        max_new_tokens: the longest answer, in tokens.
         encoder_decoder: whether the output is the answer alone, without the prompt.
     """
     imports = {"image": "from PIL import Image", "audio": "import soundfile"}
@@ -191,6 +196,7 @@ def loading_snippet(
     else:
         lines += ["# This family's processor in transformers does not take a chat with media as below; Foveate's `adapt` makes it do so."]
         lines += ["processor = adapt(AutoProcessor.from_pretrained(folder))"]
+    lines += [RESTORED] if not keeps_template else []
     if base is not None:
         lines += [f"model = {auto_class}.from_pretrained({base!r})"]
         if grows:
@@ -202,6 +208,6 @@ def loading_snippet(
     lines += ["", f"chat = {pprint.pformat(list(chat), width=100, sort_dicts=False)}"]
     lines += ["text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)"]
     lines += [f'inputs = processor(text=[text], {media.get(medium or "", "")}return_tensors="pt").to(model.device, model.dtype)']
-    lines += ["output = model.generate(**inputs, max_new_tokens=64)"]
+    lines += [f"output = model.generate(**inputs, max_new_tokens={max_new_tokens})"]
     lines += [print_answer(encoder_decoder=encoder_decoder)]
     return "\n".join(lines) + "\n"

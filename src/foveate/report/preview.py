@@ -78,6 +78,7 @@ def write_preview(
         targets=targets,
         share=targets / tokens if tokens else 0.0,
         media_tokens=sum(item.media_tokens for item in shown),
+        weighted=any(piece.trained and piece.weight != 1 for item in shown for piece in item.pieces),
     )
     return write_whole(path, html)
 

@@ -77,6 +77,7 @@ class RunFacts:
     fingerprints: dict[str, str] = field(default_factory=dict)  # what the run depends on beside its recipe: base model, data, encoder
     base_model: str = ""  # id or folder of the weights that the run started from
     auto_class: str = "AutoModelForImageTextToText"  # the transformers class that loads the model
+    keeps_template: bool = True  # whether transformers gives the saved processor its chat template back
     encoder_decoder: bool = False  # such a model's output is the answer alone, without the prompt
     new_vocabulary: int = 0  # rows that the base model's embeddings must grow to before an adapter goes onto it
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from foveate.errors import FoveateError
 from foveate.report import answers, curves
-from foveate.report.model_card import print_answer
+from foveate.report.model_card import RESTORED, print_answer
 from foveate.report.render import highlight, render
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
 from foveate.report.text import count, duration, percent, short_count, size
@@ -169,6 +169,7 @@ def snippet(facts: RunFacts, run_dir: Path, question: str = "What is in the pict
     lines = ["from peft import PeftModel"] if lora else []
     lines += ["from PIL import Image"] if asks else []
     lines += [f"from transformers import {auto}, AutoProcessor", "", f"processor = AutoProcessor.from_pretrained({folder})"]
+    lines += [RESTORED] if not facts.keeps_template else []
     if lora:
         # peft's own record of the base wins: it is a path or id that from_pretrained takes.
         saved = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")) if adapter else {}

@@ -17,20 +17,23 @@ from foveate.data.mixture import Mixture
 from foveate.errors import DataError
 from foveate.model.base_files import base_file
 from foveate.model.families import family_of
-from foveate.model.load import auto_class_name, resolve_id
+from foveate.model.load import auto_class_name, keeps_template, resolve_id
 from foveate.report.model_card import Books, Card, Metadata, ParityLine, loading_snippet, write_model_card
 from foveate.report.run_files import SourceFacts, read_lines
 from foveate.report.text import count, number, steps
 from foveate.run.accounts import LEDGER
 from foveate.run.base import Base
-from foveate.run.certificate import PARITY, Figures
+from foveate.run.certificate import Figures
 from foveate.run.prepare import open_records, user_functions
+from foveate.run.run_folder import PARITY
 from foveate.run.trained import Trained
 from foveate.run.visits import Visits
 from foveate.train.parity import Difference
-from foveate.types import Audio, Conversation, Image, Message, Origin, Text
+from foveate.types import Audio, Conversation, Image, Message, Origin, Text, kind_of
 
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
+_FILES = {"image": Image(path=Path("photo.jpg")), "audio": Audio(path=Path("sound.wav"))}  # of whoever runs the example
+_LOOKED, _SHORT = 16, 300  # records looked at for a question, and its most characters
 _PIPELINES = {"image": "image-text-to-text", "audio": "audio-text-to-text", "video": "video-text-to-text"}
 
 
@@ -39,7 +42,8 @@ def write_card(folder: Path, *, trained: Trained, base: Base, figures: Figures, 
     recipe = trained.recipe
     named = base_name(base)
     before, after = trained.evaluations()
-    books, sources = _books(trained, allow_code=allow_code)
+    mixture = _training_records(trained, allow_code=allow_code)
+    books, sources = _books(trained, mixture)
     merged, alone = about["adapters"] == "merged", about["adapters"] == "kept"
     card = Card(
         name=trained.run_dir.resolve().name,
@@ -47,7 +51,7 @@ def write_card(folder: Path, *, trained: Trained, base: Base, figures: Figures, 
         + (", merged into its weights" if merged else "")
         + f"; {about['dtype']} weights. Trained with Foveate {about['versions']['foveate']}.",
         metadata=_metadata(trained, base, adapters=alone),
-        snippet=_snippet(base, adapters=alone, base_id=resolve_id(recipe.model)),
+        snippet=_snippet(base, recipe, _asked(base, mixture), adapters=alone),
         sources=sources,
         books=books,
         before=before,
@@ -106,21 +110,27 @@ def _hub_sets(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name and re.fullmatch(r"[\w.-]+/[\w.-]+", name)))
 
 
-def _books(trained: Trained, *, allow_code: bool) -> tuple[Books | None, tuple[SourceFacts, ...]]:
+def _training_records(trained: Trained, *, allow_code: bool) -> Mixture | None:
+    """None where the data can't be read any more."""
+    functions = user_functions(trained.recipe, allow_code=allow_code)
+    try:
+        return open_records(trained.recipe, "train", functions)
+    except DataError:
+        return None
+
+
+def _books(trained: Trained, mixture: Mixture | None) -> tuple[Books | None, tuple[SourceFacts, ...]]:
     """The training records behind these weights, from the plan and the ledger, and the sources.
 
     Where the data can't be read any more, what the run wrote down at its end, if it came to one and these weights are of it.
     """
-    facts, recipe = trained.facts, trained.recipe
+    facts = trained.facts
     sources = facts.data if facts is not None else ()
-    try:
-        functions = user_functions(recipe, allow_code=allow_code)
-        mixture = open_records(recipe, "train", functions)
+    if mixture is not None:
         return _counted(trained, mixture), _without_folders(sources)
-    except DataError:
-        done = facts is not None and facts.status == "done" and trained.final
-        books = Books(read=facts.read, used=facts.used, quarantined=facts.quarantined, reasons=facts.reasons) if done else None
-        return books, _without_folders(sources)
+    done = facts is not None and facts.status == "done" and trained.final
+    books = Books(read=facts.read, used=facts.used, quarantined=facts.quarantined, reasons=facts.reasons) if done else None
+    return books, _without_folders(sources)
 
 
 def _without_folders(sources: Sequence[SourceFacts]) -> tuple[SourceFacts, ...]:
@@ -157,22 +167,59 @@ def _tuning(recipe: Recipe) -> str:
     return kind + (f", and {' and '.join(tuning.also_full)} in full" if tuning.also_full else "")
 
 
-def _snippet(base: Base, *, adapters: bool, base_id: str) -> str:
+def _asked(base: Base, mixture: Mixture | None) -> Conversation:
+    """What the example asks: the first short question of the training data, of those about a picture or a sound if there are any.
+
+    Made up where no record is short and about at most one picture or sound.
+    """
+    found: list[Conversation] = []
+    for slot in range(min(_LOOKED, len(mixture)) if mixture is not None else 0):
+        try:
+            record = mixture.conversation(slot)
+        except DataError:
+            continue
+        asked = _question(record)
+        if asked is not None and asked.media:
+            return asked
+        found += [asked] if asked is not None else []
+    if found:
+        return found[0]
     kinds = base.encoder.kinds if base.encoder is not None else frozenset({"image"})
-    medium = next((kind for kind in ("image", "audio") if kind in kinds), None)
-    media = {"image": (Image(path=Path("photo.jpg")),), "audio": (Audio(path=Path("sound.wav")),), None: ()}[medium]
-    asked = Conversation(messages=(Message(role="user", parts=(*media, Text(text=f"Describe the {medium}." if medium else "Hello!"))),))
+    medium = next((kind for kind in _FILES if kind in kinds), None)
+    text = Text(text=f"Describe the {medium}." if medium else "Hello!")
+    return Conversation(messages=(Message(role="user", parts=(*((_FILES[medium],) if medium else ()), text)),))
+
+
+def _question(record: Conversation) -> Conversation | None:
+    """A record up to its first question, about a file of the reader's; None where it does not make a short example."""
+    first = next((number for number, message in enumerate(record.messages) if message.role == "user"), None)
+    if first is None or {message.role for message in record.messages[:first]} - {"system"} or record.tools:
+        return None
+    kept = record.messages[: first + 1]
+    parts = [part for message in kept for part in message.parts]
+    media = [part for part in parts if not isinstance(part, Text)]
+    length = sum(len(part.text) for part in parts if isinstance(part, Text))
+    if length > _SHORT or len(media) > 1 or any(kind_of(medium) not in _FILES for medium in media):
+        return None
+    named = [tuple(part if isinstance(part, Text) else _FILES[kind_of(part)] for part in message.parts) for message in kept]
+    return Conversation(messages=tuple(replace(message, parts=parts) for message, parts in zip(kept, named, strict=True)))
+
+
+def _snippet(base: Base, recipe: Recipe, asked: Conversation, *, adapters: bool) -> str:
+    medium = next((kind_of(part) for part in asked.media), None)
     chat = base.encoder.chat(asked) if base.encoder is not None else [{"role": "user", "content": [{"type": "image"}]}]
     rate = base.encoder.rate_hz if base.encoder is not None else 0
     family = family_of(base.config)
     return loading_snippet(
         auto_class=auto_class_name(base.config),
-        base=base_id if adapters else None,
+        base=resolve_id(recipe.model) if adapters else None,
         chat=chat,
         medium=medium,
         rate_hz=rate,
         grows=bool(base.tokens.ids),
         adapter=family.processor,
+        keeps_template=keeps_template(base.processor),
+        max_new_tokens=recipe.evaluate.max_new_tokens,
         encoder_decoder=family.decoder_start is not None,
     )
 

@@ -20,17 +20,18 @@ from foveate.encode.encoder import Encoder
 from foveate.errors import CheckpointError, DataError, FoveateError
 from foveate.model.families import family_of, positions_of
 from foveate.run.prepare import BoundCollate
+from foveate.run.run_folder import PARITY
 from foveate.train.manifest import record_file
 from foveate.train.parity import Difference
-from foveate.types import Batch, Conversation, Origin
+from foveate.types import Batch, Conversation, MediaKind, Origin, kind_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, ProcessorMixin
 
     from foveate.batching.loader import UserCollate
 
-PARITY = "parity.json"
 FORMAT = 1
+_LOOKED = 256  # training records looked at for kinds of media
 _TRIES = 8  # records looked at for each one that is wanted: bad ones are passed over
 
 
@@ -44,6 +45,8 @@ class Figures:
     largest_logit: float = 0.0
     tuning_effect: float | None = None  # max |adapter - base|: what a merge that did nothing would be off by
     merged: Difference | None = None  # against the adapters
+    merged_weights: int | None = None  # changed by the merge, each compared with what base and adapters make of it
+    unreached_parts: tuple[str, ...] = ()  # with adapted layers that no compared record runs through
     written: Difference | None = None  # the reloaded folder, in its own dtype, against the model that was trained
     written_merged: Difference | None = None  # the same against the merged model in memory
     quantised: Difference | None = None  # the adapters on the plain base against those on the quantised base that they were trained on
@@ -115,6 +118,30 @@ def pick_records(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, m
         problem = f"none of {len(bad)} records can be used to compare the models; the first: {bad[0]}"
         raise FoveateError(problem, where="data", fix="see `foveate check`")
     return Picked(conversations=tuple(chosen), passed_over=len(bad), first=bad[0] if bad else "")
+
+
+def kinds_of(conversations: Sequence[Conversation]) -> frozenset[MediaKind]:
+    """The kinds of media in them."""
+    return frozenset(kind_of(medium) for conversation in conversations for medium in conversation.media)
+
+
+def pick_kinds(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, had: frozenset[MediaKind]) -> dict[MediaKind, Conversation]:
+    """The first usable record of each kind of medium that is not in `had`, by its kind, of records spread over the mixture.
+
+    Bad records are passed over: training has its own ledger of them.
+    """
+    found: dict[MediaKind, Conversation] = {}
+    for slot in range(min(len(mixture), _LOOKED)) if mixture.window is not None else evenly(len(mixture), _LOOKED):
+        try:
+            conversation = mixture.conversation(slot)
+            kinds = kinds_of([conversation]) - had - found.keys()
+            if kinds and encoder is not None:
+                require_fit(conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens)
+                encoder(conversation)
+        except DataError:
+            continue
+        found |= dict.fromkeys(kinds, conversation)
+    return found
 
 
 def origin_name(origin: Origin) -> str:

@@ -19,7 +19,7 @@ from foveate.model.families import Family, family_of
 from foveate.model.load import resolve_id
 from foveate.run.checks import machine
 from foveate.run.checks.answers import check_answers
-from foveate.run.checks.findings import Checked, SplitCheck
+from foveate.run.checks.findings import Checked, SplitCheck, counted
 from foveate.run.checks.leakage import find_leakage, note_duplicates, note_leakage
 from foveate.run.checks.records import BAD, UNCHECKED, USABLE, Scanned, scan_split
 from foveate.run.checks.tokens import sum_up
@@ -68,7 +68,7 @@ def check(recipe: Recipe, options: Options, *, progress: Progress) -> Checked:
         note_leakage(result, find_leakage(scanned["train"], scanned["eval"], pictures=options.pictures, rules=recipe.media))
     if encoder is not None and "eval" in scanned:
         check_answers(result, recipe, scanned["eval"], encoder)
-    if "train" in scanned:
+    if "train" in scanned and not result.splits["train"].unchecked:  # else nobody knows how many are usable
         machine.check_ranks(result, recipe, result.splits["train"].usable, options.ranks)
     if encoder is not None and model is not None and "train" in scanned:
         machine.predict(result, recipe, model, scanned["train"], encoder, family, device, options.ranks)
@@ -153,11 +153,11 @@ def _say_read(result: Checked, scanned: Scanned) -> None:
     bad = int((verdicts == BAD).sum())
     why = f" ({', '.join(f'{reason} {count:,}' for reason, count in found.reasons.items())})" if bad else ""
     rest = f" + {found.unchecked:,} unchecked" if found.unchecked else ""
-    result.add("ok", about, f"{found.read:,} records read = {found.usable:,} usable + {bad:,} bad{rest}{why}")
+    state = "bad" if found.unchecked else "ok"
+    result.add(state, about, f"{counted(found.read, 'record')} read = {found.usable:,} usable + {bad:,} bad{rest}{why}")
     for (problem, fix), (count, first) in scanned.failures.items():
-        result.add(
-            "bad", about, f"{first}: {problem}{'; ' + fix if fix else ''}" + (f" (and {count - 1:,} more records)" if count > 1 else "")
-        )
+        others = f" (and {counted(count - 1, 'more record')})" if count > 1 else ""
+        result.add("bad", about, f"{first}: {problem}{'; ' + fix if fix else ''}{others}")
     if found.read == bad:
         result.add("bad", about, "no record can be used")
     if found.wrong_suffix:
@@ -173,9 +173,17 @@ def _say_read(result: Checked, scanned: Scanned) -> None:
         share = 100 * found.supervised_tokens / found.encoded_tokens
         result.add(
             "ok" if found.supervised_tokens else "bad", about,
-            f"labels proven on {found.encoded:,} records: {found.supervised_tokens:,} of {found.encoded_tokens:,} tokens "
-            f"trained ({share:.1f}%)",
+            f"labels proven on {counted(found.encoded, 'record')}: {found.supervised_tokens:,} of {found.encoded_tokens:,} tokens "
+            f"trained ({share:.1f}%){_weights(scanned)}",
         )  # fmt: skip
+
+
+def _weights(scanned: Scanned) -> str:
+    """The weights of trained turns, where any is not 1."""
+    low, high = scanned.lightest, scanned.heaviest
+    if low == high:
+        return f"; every turn has weight {low:g}" if low != 1 else ""
+    return f"; weights {low:g} to {high:g}" if low < high else ""
 
 
 def _check_limit(result: Checked, recipe: Recipe) -> None:

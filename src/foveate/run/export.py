@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from foveate.config.recipe import Recipe
 from foveate.data.convert.stage import staged
 from foveate.dist.mesh import pick_device
-from foveate.errors import FoveateError
-from foveate.model.base_files import base_shapes, folder_shapes
+from foveate.encode.encoder import Encoder
+from foveate.errors import DataError, FoveateError
+from foveate.model.base_files import base_shapes, folder_shapes, usual_modes
 from foveate.model.families import keeps_logits
-from foveate.model.load import load_model, resolve_id, saved_processor, torch_dtype
+from foveate.model.load import load_model, mended_imports, resolve_id, saved_processor, torch_dtype
 from foveate.model.tokens import grow
 from foveate.run.base import Base, as_written, load_trained, open_base
 from foveate.run.card import base_name, write_card
 from foveate.run.certificate import (
-    PARITY,
     Figures,
+    Picked,
     Records,
     check_encoding,
+    kinds_of,
     origin_name,
+    pick_kinds,
     pick_records,
     plain_encoder,
     require_same_weights,
@@ -35,13 +39,15 @@ from foveate.run.certificate import (
 )
 from foveate.run.facts import versions
 from foveate.run.prepare import open_records, user_functions
+from foveate.run.run_folder import PARITY
 from foveate.run.trained import Trained, find_trained
 from foveate.train.export import disk_errors, is_peft, mend_generation, save_adapters
 from foveate.train.merge import digests, merge_adapters, set_dtype, widen
+from foveate.train.merged import expected_weights, not_reached, require_merged, watched
 from foveate.train.names import NamesChecked, check_names
 from foveate.train.parity import all_logits, apart, compare, dtype_tolerance, largest_logit, merge_tolerance
 from foveate.train.tensors import whole_state
-from foveate.types import Batch
+from foveate.types import Batch, Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,8 +139,13 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
     mixture = open_records(recipe, split, functions)
     encoder = plain_encoder(base.processor, base.config, recipe) if base.encoder is not None else None
     picked = pick_records(mixture, encoder, recipe, most=asked.samples)
+    more, remarks = ((), ()) if split == "train" else _of_other_kinds(recipe, functions, encoder, picked)
     records = Records(
-        split=split, conversations=picked.conversations, recipe=recipe, config=base.config, collate=functions.get(recipe.data.collate or "")
+        split=f"{split} and train" if more else split,
+        conversations=(*picked.conversations, *more),
+        recipe=recipe,
+        config=base.config,
+        collate=functions.get(recipe.data.collate or ""),
     )
     work = Work(
         asked=asked,
@@ -146,13 +157,30 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
         stage=stage,
         device=device,
         say=say,
-        figures=Figures(records=len(picked.conversations), passed_over=picked.passed_over),
+        figures=Figures(records=len(records.conversations), passed_over=picked.passed_over),
         notes=[],
     )
+    for line in remarks:
+        work.note(line)
+    for line in mended_imports():
+        work.note(line)
     if picked.passed_over:
         first = f"the first: {picked.first}"
         work.note(f"{picked.passed_over} {split} records can't be used and are not among those that the models are compared on; {first}")
     return work
+
+
+def _of_other_kinds(
+    recipe: Recipe, functions: Mapping[str, Callable[..., Any]], encoder: Encoder | None, picked: Picked
+) -> tuple[tuple[Conversation, ...], tuple[str, ...]]:
+    """A training record for every kind of medium that the held-out records lack, and what to say of it."""
+    try:
+        more = pick_kinds(open_records(recipe, "train", functions), encoder, recipe, had=kinds_of(picked.conversations))
+    except DataError as error:
+        why = f"the training records can't be read ({error.problem})"
+        return (), (f"{why}: whether those compared hold every kind of medium can't be told",)
+    said = f"the compared held-out records hold no {' and no '.join(sorted(more))}: {len(more)} training records that do are compared too"
+    return tuple(more.values()), (said,) if more else ()
 
 
 def _export_whole(work: Work) -> None:
@@ -166,7 +194,9 @@ def _export_whole(work: Work) -> None:
     merged = None
     if work.merging:
         work.say("merging the adapters, in float32")
+        expected = expected_weights(model)
         model = merge_adapters(model)
+        figures.merged_weights = require_merged(expected, model, where=work.asked.out)
         merged = work.logits(model)
         tolerance = merge_tolerance(figures.largest_logit, figures.tuning_effect)
         fix = "keep the adapters as they are with --no-merge"
@@ -186,7 +216,12 @@ def _reference(work: Work, model: nn.Module) -> list[Tensor]:
     """The logits of the model that was trained, and how much its tuning changes them."""
     figures = work.figures
     work.say(f"comparing on {figures.records} {work.records.split} records")
-    reference = work.logits(model)
+    with watched(model) as ran:
+        reference = work.logits(model)
+    missed, figures.unreached_parts = not_reached(model, ran)
+    if missed:
+        parts = " and ".join(figures.unreached_parts)
+        work.note(f"no compared record runs through {missed} of the adapted layers ({parts}): logits say nothing of these")
     figures.positions, figures.largest_logit = sum(len(each) for each in reference), largest_logit(reference)
     if work.trained.lora:
         figures.tuning_effect = apart(reference, work.logits(model, around=model.disable_adapter))
@@ -325,6 +360,7 @@ def _finish(work: Work) -> None:
         "versions": versions(work.device),
         "notes": work.notes,
     }
+    usual_modes(work.stage)
     write_card(work.stage, trained=trained, base=work.base, figures=work.figures, about=about, allow_code=work.asked.allow_code)
     write_certificate(work.stage, work.figures, about)
 

@@ -15,7 +15,7 @@ import torch
 from foveate import __version__
 from foveate.config.tuning import TuningSection
 from foveate.events import ModuleRow
-from foveate.model.load import auto_class_name
+from foveate.model.load import auto_class_name, keeps_template
 from foveate.model.parts import PartRow
 from foveate.report.run_files import ParamFacts, PartFacts, RunFacts, SourceFacts
 from foveate.run.accounts import Accounts
@@ -68,6 +68,7 @@ def run_facts(
         fingerprints=fingerprints,
         base_model=prepared.recipe.model.id,
         auto_class=auto_class_name(prepared.config),
+        keeps_template=keeps_template(prepared.processor),
         encoder_decoder=prepared.family.decoder_start is not None,
         new_vocabulary=_new_vocabulary(prepared),
     )

@@ -103,14 +103,20 @@ class _Scene:
         return self.folder / f"{self.options.name}.yaml"
 
 
-def rehearse(recipe: Recipe, options: Options, *, progress: Callable[[str], object]) -> Rehearsal:
-    """Rehearses every stage up to the first that fails. Nothing that a stage can say is raised; `progress` gets its name as it begins."""
+def rehearse(
+    recipe: Recipe, options: Options, *, progress: Callable[[str], object], ended: Callable[[Stage], object] = lambda stage: None
+) -> Rehearsal:
+    """Rehearses every stage up to the first that fails. Nothing that a stage can say is raised.
+
+    `progress` gets a stage's name as it begins, `ended` the stage itself as it ends or is skipped.
+    """
     result = Rehearsal()
     scene = _Scene(recipe=recipe, options=options, result=result)
     over = False
     for name, work in _STAGES.items():
         if over:
             result.stages.append(Stage(name=name, state="skipped", text="not reached"))
+            ended(result.stages[-1])
             continue
         progress(name)
         started = time.perf_counter()
@@ -122,6 +128,7 @@ def rehearse(recipe: Recipe, options: Options, *, progress: Callable[[str], obje
         shown = "the recipe asks for none" if text is None else text
         spent = time.perf_counter() - started
         result.stages.append(Stage(name=name, state="skipped" if skipped else state, text=shown, time_s=round(spent, 2)))
+        ended(result.stages[-1])
     return result
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from foveate.config.load import load_recipe
 from foveate.config.recipe import Recipe
 from foveate.config.suggest import listed
-from foveate.data.files import near_path
 from foveate.errors import CheckpointError, FoveateError, RecipeError
 from foveate.report.run_files import EvalFile, RunFacts, read_evals
+from foveate.run.run_folder import require_run
 from foveate.train import checkpoint, manifest
 
 # What may be other than in the run: where its model and data lie now, and what computes.
@@ -58,13 +58,7 @@ def find_trained(run_dir: Path, wanted: str | None, overrides: Sequence[str] = (
 
 
 def _read_recipe(run_dir: Path, overrides: Sequence[str]) -> Recipe:
-    if not run_dir.is_dir():
-        raise FoveateError("there is no such folder", where=str(run_dir), fix=near_path(run_dir) or "name a run's folder, e.g. runs/demo")
-    if not (run_dir / "recipe.yaml").is_file():
-        above = next((folder for folder in run_dir.resolve().parents[:2] if (folder / "run.json").is_file()), None)
-        step = manifest.step_of(run_dir)
-        fix = f"name the run: {above}" + (f" --checkpoint {step}" if step is not None else "") if above else "name a run's folder"
-        raise FoveateError("holds no recipe.yaml, so it is not a run", where=str(run_dir), fix=fix)
+    require_run(run_dir)
     for override in overrides:
         key = override.partition("=")[0]
         if not checkpoint.names_any(key, MOVABLE):

@@ -17,6 +17,7 @@ from foveate.data.files import sync_folder
 from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
+from foveate.model.base_files import usual_modes
 from foveate.train.manifest import record_file, sync_tree, write_manifest
 from foveate.train.tensors import whole_state
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 _REFUSED = re.compile(r"^- `(\w+)`: `do_sample` is not set", re.MULTILINE)
+_ADAPTERS_CARD = """---
+library_name: peft
+tags: [foveate, lora]
+---
+
+# Adapters for {base}
+
+Trained with Foveate, in PEFT's format; `adapter_config.json` names the base model. `foveate export RUN`, given the run's folder, writes the
+merged model (with `--no-merge` these adapters) with its full card and a certificate that it is the model that was trained.
+"""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -53,6 +64,7 @@ def export_model(
                 mend_generation(inner.generation_config)
                 _save_weights(inner, state, stage)
             processor.save_pretrained(stage)
+        usual_modes(stage)
         files = [path for path in stage.rglob("*") if path.is_file()]
         write_manifest(stage, {path.relative_to(stage).as_posix(): record_file(path) for path in files})
         sync_tree(stage)
@@ -115,6 +127,8 @@ def save_adapters(model: PeftModel, state: dict[str, Tensor], folder: Path, base
         config.base_model_name_or_path, config.revision = base_id, revision
     # `save_embedding_layers="auto"` would ask the hub whether the base model's vocabulary had another size.
     model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+    # In place of the form that PEFT leaves to be filled in.
+    (folder / "README.md").write_text(_ADAPTERS_CARD.format(base=base_id), encoding="utf-8")
 
 
 def _check_complete(model: PeftModel, folder: Path, out_dir: Path) -> None:

@@ -94,7 +94,7 @@ class Stepper:
         except torch.OutOfMemoryError as error:
             shape = tuple(batch.labels.shape)
             raise FoveateError(
-                f"out of memory at step {data.step} with a micro-batch of {shape[0]} x {shape[1]} tokens",
+                f"out of memory at step {data.step + 1} with a micro-batch of {shape[0]} x {shape[1]} tokens",
                 where=", ".join(map(str, batch.origins[:4])),
                 fix="lower batch.max_tokens, set train.gradient_checkpointing, or lower max_pixels",
             ) from error
@@ -104,9 +104,9 @@ class Stepper:
         norm = self.strategy.clip(self.max_grad_norm)
         if not math.isfinite(total) or not math.isfinite(norm):
             raise FoveateError(
-                f"loss sum {total} and gradient norm {norm} at step {data.step}; the weights were not updated",
+                f"loss sum {total} and gradient norm {norm} at step {data.step + 1}; the weights were not updated",
                 where=", ".join(map(str, origins_of(data)[:8])),
-                fix="lower optim.lr, or look at these records with `foveate preview`; the last checkpoint is finite",
+                fix="look at these records with `foveate preview`; lower optim.lr, and go on from the last checkpoint if one was written",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -121,7 +121,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 def unequal(data: StepData) -> DataError:
     """What to raise when processes do not agree on which records of a step can be used."""
     return DataError(
-        f"the processes read different records at step {data.step}: some file could be read by one of them only",
+        f"the processes read different records at step {data.step + 1}: some file could be read by one of them only",
         reason="ranks_differ",
         where=", ".join(map(str, origins_of(data)[:4])),
         fix="give every process the same files, then --resume",

@@ -1,14 +1,26 @@
 """An encoder-decoder model's micro-batch: the question is the encoder's, the answer the decoder's."""
 
+import pickle
+
 import pytest
 import torch
 
 from foveate.batching.collate import collate_padded
 from foveate.batching.decoder import split
+from foveate.batching.loader import Share, StepSource
+from foveate.batching.plan import Plan
+from foveate.config.data import DataSection, SourceSection
+from foveate.config.model import ModelSection
+from foveate.config.recipe import Recipe
 from foveate.errors import DataError
+from foveate.model.chat_templates import T5GEMMA2
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
+from foveate.model.tiny import save
+from foveate.run.accounts import verdict
+from foveate.run.prepare import prepare
 from foveate.types import Example
+from tests.unit.data.build import jsonl
 
 START = 2
 
@@ -26,10 +38,41 @@ def test_what_stands_before_the_answer_is_read_and_what_stands_behind_it_is_left
     assert written.input_ids.tolist() == [START, 21, 22] and written.labels.tolist() == [IGNORED, 21, 22]
 
 
-def test_several_answers_are_refused_with_their_reason():
-    with pytest.raises(DataError, match="writes one answer") as caught:
-        split(example([11, 21, 12, 22], [1, 3]), START)
-    assert caught.value.reason == "one_answer"
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Records with one answer; two, both trained; two, the last one trained. The template takes several turns."""
+    folder = tmp_path_factory.mktemp("t5gemma2")
+    save("t5gemma2", folder)
+    asked, first, last = (dict(role=role, content=text) for role, text in (("user", "so?"), ("assistant", "one"), ("assistant", "two")))
+    turns = [[asked, first], [asked, first, asked, last], [asked, first | {"train": False}, asked, last]]
+    data = DataSection(train=[SourceSection(path=str(jsonl(folder / "train.jsonl", [{"messages": messages} for messages in turns])))])
+    model = ModelSection(id=str(folder), chat_template=T5GEMMA2.partition("{%- endif -%}")[2])
+    return prepare(Recipe(model=model, data=data, batch={"size": 3}), allow_code=False)
+
+
+def test_a_record_with_several_answers_has_one_verdict_in_the_check_and_in_training(prepared):
+    places = range(len(prepared.train))
+    found = {place: verdict(prepared, prepared.train, place, decode=False) for place in places}
+    assert {place: error.reason for place, error in found.items() if error is not None} == {1: "one_answer"}
+    source = StepSource(
+        mixture=prepared.train,
+        encoder=prepared.encoder,
+        family=prepared.family,
+        plan=Plan(records=len(prepared.train), size=3, seed=0),
+        batch=prepared.recipe.batch,
+        share=Share(),
+    )
+    step = source[0]
+    assert step.error is None and step.samples == 2
+    assert [(line.origin.row, line.reason) for _, line in step.bad] == [(1, "one_answer")]
+
+
+def test_encoding_refuses_them_too(prepared):
+    encoder = pickle.loads(pickle.dumps(prepared.encoder))
+    for call in (encoder, encoder.length):
+        with pytest.raises(DataError) as caught:
+            call(prepared.train.conversation(1))
+        assert caught.value.reason == "one_answer"
 
 
 def test_a_batch_pads_questions_and_answers_by_themselves():

@@ -47,12 +47,34 @@ def test_an_override_mends_what_the_file_has_wrong(tmp_path: Path):
         ("data.train.5.use=x", "data.train.5.use: data.train has 1 items, so the highest number is 1 (which adds one)"),
         ("data.train.use=x", "data.train.use: data.train is a list, so its items are numbers (data.train.0 …), not 'use'"),
         ("batch.size.x=1", "batch.size.x: batch.size is 4, which has no keys"),
+        ("optim={lr:1e-4}", "optim: the space after the `:` of `lr:1e-4` is missing; write `lr: 1e-4`"),
+        (
+            "model.chat_template={% for m in messages %}",
+            "model.chat_template: holds a template, which YAML can't read as it stands; put the template into a .jinja file and name that, "
+            "or quote it within the shell's quotes: model.chat_template='\"...\"'",
+        ),
+        (
+            "model.id=a: b: c",
+            "model.id: is not YAML: mapping values are not allowed here; mend the value's syntax; if it is meant as text, "
+            "quote it within the shell's quotes: model.id='\"...\"'",
+        ),
         ("batch.size=&a 3", "batch.size: an anchor (&a) is not allowed; remove `&a` and write the value out"),
         ("batch.size={a: 1, a: 2}", "batch.size.a: stands twice (first at override 'batch.size={a: 1, a: 2}'); keep one of the two"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str):
     assert problems(tmp_path, DATA + "batch: {size: 4}\n", override)[0] == f"override '{override}': {expected}"
+
+
+def test_a_long_override_is_shown_by_its_beginning(tmp_path: Path):
+    (line,) = problems(tmp_path, DATA, "model.chat_template={% for m in messages %}\n" + "x" * 500)
+    assert "messages %}↵xxx" in line and "…'" in line and len(line) < 400
+
+
+def test_quoted_templates_and_keys_with_colons_are_left_alone(tmp_path: Path):
+    overrides = ("model.chat_template='{% for m in messages %}{% endfor %}'", 'model.template_options={"a:b": null, c: [x:1]}')
+    model = load(tmp_path, DATA, *overrides).model
+    assert model.chat_template.startswith("{%") and model.template_options == {"a:b": None, "c": ["x:1"]}
 
 
 def test_variables_are_filled_in_after_yaml(tmp_path: Path):
@@ -116,6 +138,16 @@ def test_a_template_text_and_a_hub_id_stay_as_they_are(tmp_path: Path):
     )
     assert recipe.model.id == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert recipe.model.chat_template.startswith("{% for")
+
+
+def test_a_mistyped_model_folder_names_the_one_beside_it(tmp_path: Path):
+    (tmp_path / "base").mkdir()
+    assert load(tmp_path, DATA + "model: {id: basee}\n").model.id == "basee"  # nothing here that looks like a model
+    (tmp_path / "base/config.json").write_text("{}")
+    (line,) = problems(tmp_path, DATA + "model: {id: basee}\n")
+    looked = "(looked for basee)"  # without the folder: see recipes.problems
+    assert line == f"recipe.yaml:2: model.id: basee does not exist {looked}, and a hub id reads `org/name`; did you mean base?"
+    assert load(tmp_path, DATA + "model: {id: org/basee}\n").model.id == "org/basee"
 
 
 @pytest.mark.parametrize("value", ["./nowhere", "/nowhere/at/all", "../up.jinja", "my_template.json"])

@@ -149,6 +149,15 @@ def test_weights(tmp_path, turn, weight, trained):
         assert caught.value.reason in ("wrong_type", "bad_json")
 
 
+@pytest.mark.parametrize(
+    "turn", [{"weight": 1e-50}, {"weight": 10**400}, {"loss_scale": 1e39}, {"weight": 1e5, "loss_scale": 1e5}, {"weight": 10**5000}]
+)
+def test_weights_that_float32_can_not_add_up(turn):
+    with pytest.raises(DataError) as caught:
+        trained_as(Message(role="assistant", parts=(Text(text="Sunny."),)), turn)
+    assert caught.value.reason == "wrong_type" and "1e+06" in caught.value.fix
+
+
 def test_half_a_character_in_a_call(tmp_path):
     _, conversation = adapt(tmp_path, calling(tool_calls=[{"name": "f", "arguments": {"a": "\ud83d"}}]))
     with pytest.raises(DataError) as caught:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from foveate.data.mixture import build_mixture, check_conversation, weigh
+from foveate.data.mixture import build_mixture, check_conversation, evenly, weigh
 from foveate.errors import DataError, FoveateError
 from foveate.types import Conversation, Image, Message, Text
 from tests.unit.data.build import corner_picture, jsonl, qa_rows, section
@@ -30,6 +30,11 @@ def test_weights_give_full_copies_and_a_fixed_part(weight, count):
     assert len(weighted) == int(weight) * count + part
     assert Counter(rows.values()) == Counter({int(weight) + 1: part, int(weight): count - part if weight >= 1 else 0}) - Counter()
     assert weighted.distinct == len(rows)
+
+
+@pytest.mark.parametrize(("count", "most", "places"), [(10, 3, [0, 3, 6]), (3, 10, [0, 1, 2]), (0, 4, [])])
+def test_places_are_spread_evenly(count, most, places):
+    assert evenly(count, most) == places
 
 
 def test_a_part_is_spread_over_the_source_and_depends_on_the_name():

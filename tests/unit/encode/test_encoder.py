@@ -119,11 +119,12 @@ def test_prompts_are_what_transformers_asks_with(name):
     bos = processor.tokenizer.bos_token
     options = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
     wanted = processor(text=[text], return_tensors="pt", **options, **loaded)
-    assert torch.equal(prompt["input_ids"], wanted["input_ids"])
-    assert set(prompt) == set(wanted) - {"attention_mask"}
+    assert torch.equal(prompt.input_ids, wanted["input_ids"][0]) and bool((prompt.labels == IGNORED).all())
+    assert {"input_ids", *prompt.token_inputs, *prompt.media} == set(wanted) - {"attention_mask"}
+    assert (prompt.kinds, prompt.origin) == ({kind}, conversation.origin)
     if name != "llava_onevision":  # its stock template asks with other words than it trains with, which a note says
-        count = prompt["input_ids"].shape[1]
-        assert torch.equal(example.input_ids[:count], prompt["input_ids"][0])
+        count = len(prompt.input_ids)
+        assert torch.equal(example.input_ids[:count], prompt.input_ids)
         assert example.labels[count] != IGNORED and example.labels[count - 1] == IGNORED
     assert bool(encoder.notes) == (name == "llava_onevision")
 
@@ -225,3 +226,30 @@ def test_media_of_several_conversations_join():
         model, _ = families.build(name)
         joined = join_media([one, two], family_of(model.config))
         assert joined["pixel_values"].ndim == 5
+
+
+def test_images_in_one_list_where_the_processor_takes_no_other():
+    """GOT-OCR's refuses a list for each conversation, and a text without an image."""
+    encoder = Encoder(families.processor("got_ocr2"))
+    conversation = talk(user(picture(40, 60), picture(60, 40), "what?"), assistant("red"))
+    example = encoder(conversation)
+    assert example.media["pixel_values"].shape[0] == 2
+    assert encoder.length(conversation).tokens == len(example.input_ids)
+    with pytest.raises(DataError, match="must provide valid `images`"):
+        encoder(talk(user("what?"), assistant("red")))
+
+
+def test_pixels_of_half_precision_are_widened():
+    example = Encoder(families.processor("llama4"))(talk(user(picture(), "what?"), assistant("one")))
+    assert example.media["pixel_values"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["muse_glimmer", "smolvlm"])
+def test_clips_bring_their_times(name):
+    """Muse's processor looks for what it returns about a clip; nothing of that becomes an input of the model."""
+    model, made = families.build(name)
+    example = Encoder(made)(talk(user(clip(), "what?"), assistant("one")))
+    assert example.kinds == {"video"} and "video_metadata" not in example.media
+    with torch.no_grad():
+        batch = collate_padded([example], family_of(model.config), pad_id=0)
+        assert bool(model(**batch.inputs).logits.isfinite().all())

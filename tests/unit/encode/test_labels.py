@@ -114,7 +114,7 @@ def test_a_token_that_joins_the_space_before_an_answer_is_the_first_that_is_gene
     example = encoder(conversation)
     first = int((example.labels != -100).nonzero()[0])
     assert encoder.tokens(example.input_ids[first : first + 2]) == [" red", "<end_of_utterance>"]
-    assert encoder.prompt(conversation)["input_ids"][0].tolist() == example.input_ids[:first].tolist()
+    assert encoder.prompt(conversation).input_ids.tolist() == example.input_ids[:first].tolist()
 
 
 def test_a_generation_prompt_that_ends_in_a_space_is_refused():
@@ -255,9 +255,9 @@ def test_no_generation_prompt_means_that_prompts_are_cut_from_training_text():
     template = CHATML.split("{% if add_generation_prompt")[0]
     encoder = encoder_with(template)
     example, prompt = encoder(conversation), encoder.prompt(conversation)
-    count = prompt["input_ids"].shape[1]
-    assert example.input_ids[:count].tolist() == prompt["input_ids"][0].tolist()
-    assert encoder.text(prompt["input_ids"][0]).endswith("<|im_start|>assistant\n")
+    count = len(prompt.input_ids)
+    assert example.input_ids[:count].tolist() == prompt.input_ids.tolist()
+    assert encoder.text(prompt.input_ids).endswith("<|im_start|>assistant\n")
     assert encoder.text(example.input_ids[count:]) == "blue<|im_end|>\n"
 
 

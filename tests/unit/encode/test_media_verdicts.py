@@ -14,7 +14,7 @@ from tests import families
 from tests.unit.data.build import clip as written_clip
 from tests.unit.data.build import corner_picture, encoded, noise_picture
 from tests.unit.data.build import sound as written_sound
-from tests.unit.encode.talk import assistant, clip, encoder_of, picture, talk, user
+from tests.unit.encode.talk import assistant, clip, encoder_of, picture, sound, talk, user
 
 VISUAL = [name for name in families.NAMES if name != "qwen2_audio"]
 ODD = [(1, 1), (1, 40), (40, 1), (3, 2), (2000, 1), (1, 2000), (3000, 10), (10, 3000), (401, 2), (27, 28), (4000, 19)]
@@ -118,3 +118,16 @@ def test_the_fingerprint_knows_what_changes_media():
     prints = {ruled("qwen2_5_vl", **rules).fingerprint() for rules in ({}, {"animated": "first_frame"}, {"max_video_s": 1.0})}
     assert len(prints) == 3
     assert ruled("qwen2_5_vl", fetch_max_mb=1.0).fingerprint() == ruled("qwen2_5_vl").fingerprint()
+
+
+def test_a_sound_is_refused_where_its_processor_cuts_it_and_nowhere_else():
+    """All three extractors have windows of 4 s: Qwen2-Audio's processor has them cut there, Qwen3-Omni's not, and GLM-ASR's goes from
+    window to window, as far as `max_audio_len`."""
+    glm = families.processor("glmasr")
+    glm.max_audio_len = 10  # two whole windows
+    encoders = [encoder_of("qwen2_audio"), Encoder(families.processor("qwen3_omni_moe_thinker")), Encoder(glm)]
+    hears = {seconds: [verdicts(encoder, sound(16_000 * seconds)) for encoder in encoders] for seconds in (4, 7, 9)}
+    too_long = ("audio_too_long", "audio_too_long")
+    assert [[found == too_long for found in row] for row in hears.values()] == [[False] * 3, [True, False, False], [True, False, True]]
+    assert all(by_header == by_samples for row in hears.values() for by_header, by_samples in row)
+    assert hears[4][2][0] < hears[7][2][0]

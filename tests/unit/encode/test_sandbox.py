@@ -14,7 +14,7 @@ import pytest
 
 from foveate.encode import sandbox
 from foveate.encode.sandbox import FIXED_DATE, Job, Limits, Sandbox
-from foveate.errors import DataError, FoveateError, TemplateError
+from foveate.errors import DataError, FoveateError, TemplateError, TemplateStopped
 
 SMALL = Limits(cpu_s=0.2, memory_bytes=256 << 20, characters=1 << 20)
 GOOD = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -65,9 +65,10 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_takes_too_much_is_stopped(what):
     stopped = "was not done after|needs more than 256 MiB|writes more than|fails: (OverflowError|ValueError)"
-    with pytest.raises(TemplateError, match=stopped) as caught:
+    with pytest.raises((TemplateStopped, TemplateError), match=stopped) as caught:
         render(HOSTILE[what])
     assert caught.value.where == "t.jinja" and caught.value.fix
+    assert (type(caught.value) is TemplateStopped) == ("not done" in str(caught.value) or "MiB" in str(caught.value))
     assert render(GOOD) == "user: Hi <b> ☃ \ud83d\n"
 
 
@@ -138,7 +139,7 @@ def test_in_threads():
     def work(number):
         for _ in range(5):
             found.append(render(GOOD, {"messages": [{"role": str(number), "content": "x"}]}) == f"{number}: x\n")
-        with pytest.raises(TemplateError, match="not done after"):
+        with pytest.raises(TemplateStopped, match="not done after"):
             render(HOSTILE["nested loops"])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
@@ -153,7 +154,7 @@ def _in_child(sandbox, queue):
     try:
         queue.put([sandbox.render([Job(values=CHAT)], "t")[0], os.getpid()])
         Sandbox(HOSTILE["nested loops"], {}, SMALL).render([Job(values=CHAT)], "t")
-    except TemplateError as error:
+    except TemplateStopped as error:
         queue.put(str(error))
 
 

@@ -7,8 +7,12 @@ from transformers import AutoProcessor
 
 from foveate.encode.chat import to_chat
 from foveate.encode.encoder import Encoder
+from foveate.encode.habits import find_habits
+from foveate.encode.render import Renderer
+from foveate.encode.sandbox import Limits
+from foveate.encode.talk import Talk
 from foveate.encode.template import resolve_chat_template, set_chat_template
-from foveate.errors import DataError, TemplateError
+from foveate.errors import DataError, TemplateError, TemplateStopped
 from tests import families
 from tests.unit.encode.talk import assistant, encoder_of, encoder_with, picture, talk, trained, user
 
@@ -95,3 +99,29 @@ def test_chats_have_one_part_for_neighbouring_texts_and_none_for_empty_ones():
     assert to_chat(conversation, form="strings", placeholders={"image": "<i>"}).messages[0]["content"] == "a<i>bc"
     encoder = encoder_of("smolvlm")
     assert trained(encoder, encoder(conversation)) == [" d<end_of_utterance>"]
+
+
+@pytest.mark.parametrize(
+    ("trap", "problem"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "not done after 0.2 s"),
+        ("{{ 'a' * 10**10 }}", "needs more than 256 MiB"),
+    ],
+)
+@pytest.mark.parametrize("asked", ["tools", "messages[1].tool_calls", "messages[1].reasoning_content"])
+def test_a_template_that_hangs_on_a_trial_is_not_taken_for_one_that_does_not_write_it(trap, problem, asked):
+    processor = families.processor("qwen2_5_vl")
+    set_chat_template(processor, "{% if messages | length > 1 and " + asked + " %}" + trap + "{% endif %}" + CHATML)
+    render = Renderer(processor, limits=Limits(cpu_s=0.2, memory_bytes=256 << 20))
+    talk = Talk(render, "parts", None, {})
+    assert talk.attempt("user", "assistant") is not None
+    with pytest.raises(TemplateStopped, match=problem):
+        find_habits(talk, {"<|im_end|>": 0})
+
+
+def test_a_template_that_hangs_on_every_conversation_is_stopped_once():
+    processor = families.processor("qwen2_5_vl")
+    set_chat_template(processor, CHATML + "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    talk = Talk(Renderer(processor, limits=Limits(cpu_s=0.2)), "parts", None, {})
+    with pytest.raises(TemplateStopped, match="not done after"):
+        talk.attempt("user")

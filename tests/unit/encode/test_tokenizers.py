@@ -86,7 +86,7 @@ def test_a_space_before_the_answer_belongs_to_its_first_token(kind):
     made = encoder(KINDS[kind](), ROLE.replace("SEP", " ").replace("ASK", ""))
     conversation = talk(user("what?"), assistant("red."), user("what?"), assistant("yes"))
     assert [text.strip() for text in trained(made, made(conversation))] == ["red.<|im_end|>", "yes<|im_end|>"]
-    prompt, example = made.prompt(conversation)["input_ids"][0], made(conversation)
+    prompt, example = made.prompt(conversation).input_ids, made(conversation)
     assert prompt.tolist() == example.input_ids[: len(prompt)].tolist() and example.labels[len(prompt)] != -100
 
 

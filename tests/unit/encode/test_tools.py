@@ -198,10 +198,10 @@ def test_a_call_without_any_end_is_refused():
 
 def test_prompts_have_the_tools_and_the_calls_before():
     encoder = published.encoder("qwen3_vl")
-    prompt = encoder.text(encoder.prompt(asked(CALL))["input_ids"][0])
+    prompt = encoder.text(encoder.prompt(asked(CALL)).input_ids)
     assert '"description": "Tells it."' in prompt and "<tool_call>" in prompt
     assert prompt.endswith("clear\n</tool_response><|im_end|>\n<|im_start|>assistant\n")
-    asking = encoder.text(encoder.prompt(with_tools(user("Sky?"), calling(CALL)))["input_ids"][0])
+    asking = encoder.text(encoder.prompt(with_tools(user("Sky?"), calling(CALL))).input_ids)
     assert asking.endswith("Sky?<|im_end|>\n<|im_start|>assistant\n")
 
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image as Pillow
 
 from foveate.encode.encoder import Encoder
-from foveate.evaluate.generate import generate_answers, greedy_config
-from foveate.model.families import positions_of
-from foveate.types import Audio, Conversation, Image, Message, Text
+from foveate.evaluate.generate import generate_answers, greedy_config, join_prompts
+from foveate.model.families import FAMILIES, Family, positions_of
+from foveate.types import Audio, Conversation, Example, Image, Message, Text
+from tests.conformance.subject import subject
 from tests.families import build
 
 VISION = ("smolvlm", "smolvlm_split", "qwen2_5_vl", "qwen3_vl", "gemma3", "llava_onevision")
@@ -85,17 +86,18 @@ def test_each_token_is_the_most_likely_one(name):
     model, encoder = tiny(name)
     conversation = mixed()[0]
     prompt = encoder.prompt(conversation)
-    start, ends = prompt["input_ids"].shape[1], greedy_config(model, encoder, 1).eos_token_id
+    inputs = {"input_ids": prompt.input_ids[None], **{name: value[None] for name, value in prompt.token_inputs.items()}}
+    start, ends = len(prompt.input_ids), greedy_config(model, encoder, 1).eos_token_id
     model.eval()
     for _ in range(6):
         with torch.no_grad():
-            token = model(**prompt, use_cache=False).logits[0, -1].argmax()
+            token = model(**inputs, **prompt.media, use_cache=False).logits[0, -1].argmax()
         if int(token) in ends:
             break
-        for key in {"input_ids", "mm_token_type_ids"} & set(prompt):
+        for key, value in inputs.items():
             added = token if key == "input_ids" else torch.zeros_like(token)
-            prompt[key] = torch.cat([prompt[key], added[None, None]], dim=1)
-    assert answers(name, [conversation], 1) == [encoder.decode(prompt["input_ids"][0, start:]).strip()]
+            inputs[key] = torch.cat([value, added[None, None]], dim=1)
+    assert answers(name, [conversation], 1) == [encoder.decode(inputs["input_ids"][0, start:]).strip()]
 
 
 def test_the_models_own_sampling_is_not_used():
@@ -120,3 +122,28 @@ def test_modes_of_all_modules_come_back():
 
 def test_nothing_to_answer():
     assert answers("smolvlm", [], 4) == []
+
+
+def test_prompts_are_padded_on_the_left_along_the_tokens():
+    encoder = Encoder(build("mllama")[1])
+    prompts = [encoder.prompt(ask("what is it? " * (i + 1), picture(i, (64, 64)))) for i in range(2)]
+    mask = join_prompts(prompts, FAMILIES["mllama"], pad_id=0)["cross_attention_mask"]
+    missing = len(prompts[1].input_ids) - len(prompts[0].input_ids)
+    wanted = prompts[0].token_inputs["cross_attention_mask"]
+    assert missing > 0 and not mask[0, :missing].any() and torch.equal(mask[0, missing:], wanted)
+
+
+def test_what_the_tokenizer_returns_goes_along_the_tokens_whatever_its_name():
+    """Such a name was once taken for media, and joined along the batch."""
+    rows = [Example(input_ids=ids, labels=ids, token_inputs={"word_ids": ids}) for ids in (torch.arange(1, 3), torch.arange(1, 5))]
+    batch = join_prompts(rows, Family(), pad_id=0)
+    assert batch["word_ids"].tolist() == batch["input_ids"].tolist() == [[0, 0, 1, 2], [1, 2, 3, 4]]
+
+
+def test_clips_among_images_are_asked_about_as_images():
+    """GLM-4V: the types of a clip's tokens become an image's, of an image's and a text's stay."""
+    found = subject("glm4v")
+    rows = [found.encoder.prompt(found.about(kind)[0]) for kind in ("image", "video")]
+    batch = join_prompts([*rows, found.encoder.prompt(found.odd["text alone"])], found.family, pad_id=0)
+    assert set(batch["mm_token_type_ids"].unique().tolist()) == {0, 1} and "video_grid_thw" not in batch
+    assert {int(row.token_inputs["mm_token_type_ids"].max()) for row in rows} == {1, 2}

@@ -1,13 +1,13 @@
 """What transformers builds wrong is set right, whoever builds the model."""
 
-import pytest
 import torch
 
-from foveate.config.tuning import TuningSection
-from foveate.errors import ModelError
+from foveate.batching.collate import collate_padded
+from foveate.encode.encoder import Encoder
 from foveate.model import tiny
-from foveate.model.mend import mend
-from foveate.model.tuning import apply_tuning
+from foveate.model.families import family_of
+from foveate.model.mend import mend, with_lists
+from tests.unit.encode.talk import assistant, picture, talk, user
 
 
 def test_attention_that_is_not_causal_is_not_called_causal():
@@ -38,8 +38,17 @@ def test_a_part_without_an_attention_implementation_gets_the_models():
     assert model.model.multi_modal_projector.config._attn_implementation == model.config._attn_implementation is not None
 
 
-def test_a_part_that_the_model_runs_without_gradients_is_not_taken_for_training():
-    model, _ = tiny.build("vibevoice_asr")
-    for section in (TuningSection(type="lora", parts=["vision"]), TuningSection(type="full", parts=["vision", "language"])):
-        with pytest.raises(ModelError, match="without gradients"):
-            apply_tuning(model, section, seed=0)
+def test_a_model_that_counts_with_lists_gets_them():
+    """Unlimited-OCR splits its tiles by `num_local_patches`, a list; a batch holds a tensor."""
+    model, processor = tiny.build("unlimited_ocr")
+    model.eval()
+    asked = ([picture(30, 30)], [picture(130, 90), picture(20, 90)])
+    encoder, family = Encoder(processor), family_of(model.config)
+    examples = [encoder(talk(user(*pictures, "what?"), assistant("red"))) for pictures in asked]
+    with torch.no_grad():
+        padded = model(**collate_padded(examples, family, pad_id=encoder.pad_id).inputs).logits
+        for i, example in enumerate(examples):
+            single = model(**collate_padded([example], family, pad_id=encoder.pad_id).inputs).logits[0]
+            assert torch.allclose(padded[i, : len(single)], single, atol=1e-4)
+    given = {"a": torch.tensor([[1, 2]]), "b": [3], "c": torch.tensor([4])}
+    assert with_lists(frozenset({"a", "b", "d"}), given) == {"a": [[1, 2]], "b": [3], "c": given["c"]}

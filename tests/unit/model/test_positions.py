@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from foveate.encode.encoder import Encoder
 from foveate.model import tiny
-from foveate.model.families import FAMILIES
+from foveate.model.families import FAMILIES, positions_of
 from tests.conformance.subject import subject
+from tests.unit.encode.talk import assistant, picture, talk, user
 
 # Omni's thinkers stand for names of their own, GLM for frames written one by one, Qwen2.5-VL for seconds, HunYuan-VL for four axes.
 NAMES = (
@@ -43,3 +45,13 @@ def test_positions_are_the_models_own(name: str) -> None:
         assert torch.equal(own[:, 0].float(), example.position_ids.float()), what
         several_axes = len(torch.unique(example.position_ids, dim=0)) > 1
         assert several_axes == (what not in ("audio", "text alone")), what
+
+
+def test_slices_of_an_image_lie_on_one_canvas() -> None:
+    """MiniCPM-V 4.7's position ids, worked out in the encoder from a shell of its class, are those of the model itself."""
+    model, processor = tiny.build("minicpmv4_7")
+    example = Encoder(processor, positions=positions_of(model.config))(talk(user(picture(130, 90), "what?"), assistant("red")))
+    asked = {"mm_token_type_ids": example.token_inputs["mm_token_type_ids"][None], "target_sizes": example.media["target_sizes"]}
+    wanted, _ = model.model.get_rope_index(example.input_ids[None], **asked)
+    assert torch.equal(example.position_ids, wanted[:, 0])
+    assert not torch.equal(example.position_ids[1], torch.arange(len(example.input_ids)))

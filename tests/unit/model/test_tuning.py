@@ -8,7 +8,7 @@ from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable
 from foveate.model.parts import part_of, parts_below, parts_table
-from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
 from tests import families
 
 ALL = ["vision", "projector", "language", "embeddings", "head"]
@@ -164,3 +164,27 @@ def test_parts_below_a_module_are_those_of_its_parameters():
     assert below["model"] == below["model.visual"] == {"vision", "projector"}
     assert below["model.visual.a"] == {"vision"}
     assert below["lm_head"] == {"head"}
+
+
+@pytest.mark.parametrize("name", ["vibevoice_asr", "chameleon", "emu3"])
+@pytest.mark.parametrize("section", [dict(type="lora", parts=["vision"]), dict(type="full", parts=["language", "vision"])])
+def test_a_part_that_the_model_runs_without_gradients_is_not_taken_for_training(name, section):
+    """VibeVoice's sound encoder; a tower that writes words of the vocabulary, through which no gradient passes."""
+    model, _ = families.build(name)
+    with pytest.raises(ModelError, match="vision.*without gradients"):
+        apply_tuning(model, TuningSection(**section), seed=0)
+
+
+def test_batch_norms_keep_their_statistics_in_training():
+    """FastVLM's tower: an image's features are its own, whatever stands beside it."""
+    model, _ = families.build("fast_vlm")
+    training_mode(model)
+    tower = model.model.vision_tower
+    norms = {name: norm for name, norm in tower.named_modules() if isinstance(norm, torch.nn.BatchNorm2d)}
+    kept = {name: norm.running_mean.clone() for name, norm in norms.items()}
+    pixels = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together, alone = tower(pixels).last_hidden_state, tower(pixels[:1]).last_hidden_state
+    assert norms and tower.training
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+    assert all(torch.equal(norm.running_mean, kept[name]) for name, norm in norms.items())

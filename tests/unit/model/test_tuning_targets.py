@@ -170,3 +170,10 @@ def test_towers_are_found_by_their_configuration_whatever_they_are_called():
     parts = part_of(model)
     assert parts["model.eye.post_layernorm.weight"] == "vision"
     assert {part for name, part in parts.items() if ".eye." in name} == {"vision"}
+
+
+def test_a_router_gets_no_adapter():
+    """Llama 4's is a linear layer that returns two tensors: PEFT would wrap it and fail in the first forward."""
+    model, _ = tuned("llama4", parts=["language"])
+    adapted = {name for name, _ in model.named_modules() if name.endswith("lora_A")}
+    assert adapted and not any("router" in name for name in adapted)

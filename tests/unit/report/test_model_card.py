@@ -78,8 +78,14 @@ def test_a_number_of_records_that_nobody_wrote_down_has_no_column(tmp_path: Path
 
 def test_the_answer_begins_behind_what_generate_repeats():
     options = dict(auto_class="AutoModelForImageTextToText", base=None, chat=[], medium=None, rate_hz=0)
-    assert 'output[0, inputs["input_ids"].shape[1] :]' in loading_snippet(**options)
-    assert "output[0, 1 :]" in loading_snippet(**options, encoder_decoder=True)
+    assert 'output[0, inputs["input_ids"].shape[1]:]' in loading_snippet(**options)
+    assert "output[0, 1:]" in loading_snippet(**options, encoder_decoder=True)
+
+
+def test_a_template_that_loading_loses_is_put_back():
+    options = dict(auto_class="AutoModelForImageTextToText", base=None, chat=[], medium=None, rate_hz=0)
+    assert "processor.chat_template = processor.tokenizer.chat_template" in loading_snippet(**options, keeps_template=False)
+    assert "chat_template =" not in loading_snippet(**options)
 
 
 def test_a_processor_that_needs_foveate_is_said_to_need_it():

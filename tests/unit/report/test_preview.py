@@ -42,3 +42,20 @@ def test_text_of_the_data_is_inert(tmp_path):
 def test_endless_samples_are_cut_and_say_so(tmp_path):
     html = write_preview([sample(*[Piece(text="x") for _ in range(3500)])], tmp_path / "p.html").read_text(encoding="utf-8")
     assert len(spans(html)) == 3001 and "… 500 more tokens" in html and "<b>3,500</b> tokens" in html
+
+
+def test_weights_are_seen_where_they_begin(tmp_path):
+    pieces = [
+        Piece(text="q"),
+        Piece(text="a", trained=True, weight=0.30000001192092896),
+        Piece(text="b", trained=True, weight=0.30000001192092896),
+        Piece(text="c", trained=True),
+        Piece(text="q"),
+        Piece(text="d", trained=True),
+    ]
+    html = write_preview([sample(*pieces)], tmp_path / "p.html").read_text(encoding="utf-8")
+    body = re.search(r'<div class="tokens">(.*?)</div>', html, re.S).group(1)
+    assert re.sub(r"<[^>]*>", "", body) == "q×0.3ab×1cqd" and "opacity" not in body
+    assert "weight in the loss of the trained tokens that follow" in html
+    plain = write_preview([sample(Piece(text="d", trained=True))], tmp_path / "q.html").read_text(encoding="utf-8")
+    assert "weight in the loss" not in plain

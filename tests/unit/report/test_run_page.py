@@ -162,8 +162,10 @@ def test_snippet_follows_what_was_saved(tmp_path):
     code = snippet(facts, tmp_path)
     assert "PeftModel.from_pretrained(base, " in code and "photo.jpg" in code and '"/models/base"' in code
     compile(code, "snippet", "exec")
-    assert 'output[0, inputs["input_ids"].shape[1] :]' in code
-    assert "output[0, 1 :]" in snippet(dataclasses.replace(facts, encoder_decoder=True), tmp_path)
+    assert 'output[0, inputs["input_ids"].shape[1]:]' in code
+    assert "output[0, 1:]" in snippet(dataclasses.replace(facts, encoder_decoder=True), tmp_path)
+    assert "chat_template =" not in code
+    assert "processor.chat_template = processor.tokenizer" in snippet(dataclasses.replace(facts, keeps_template=False), tmp_path)
 
 
 def test_errors_name_the_file(tmp_path):

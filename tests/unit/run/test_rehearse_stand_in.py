@@ -88,6 +88,15 @@ def test_what_a_local_folder_lacks_is_said_and_nothing_is_built_in_its_place(rea
         make_stand_in(ModelSection(id=str(tmp_path / "gone")), tmp_path / "tiny")
 
 
+def test_an_id_without_a_slash_is_spoken_of_as_a_folder_too(tmp_path):
+    for look in (lambda section: make_stand_in(section, tmp_path / "tiny"), load_config):
+        with pytest.raises(ModelError, match="no folder 'basee' is beside the recipe"):
+            look(ModelSection(id="basee", offline=True))
+    with pytest.raises(ModelError) as caught:
+        load_config(ModelSection(id="org/basee", offline=True))
+    assert "beside the recipe" not in str(caught.value)
+
+
 def test_a_configuration_that_no_way_fits_is_replaced_by_the_family_and_the_reason_said(real, tmp_path):
     shutil.copytree(real, tmp_path / "model")
     config = json.loads((tmp_path / "model/config.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from foveate.types import Conversation, Message, Role, Text
 
 _SPEAKER_TAGS: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "tool": "tool"}
 TAGS = ("role", "content", *_SPEAKER_TAGS)
+_WEIGHTS = (1e-6, 1e6)  # further off, sums of float32 lose the others' losses, or all of them
 TRAIN_KEYS = frozenset({"train", "weight", "loss", "loss_scale"})  # ours, OpenAI's, and ms-swift's two
 
 
@@ -86,10 +86,24 @@ def trained_as(message: Message, turn: Mapping[str, Any]) -> Message:
     weight = 1.0
     for key in ("weight", "loss_scale"):
         value = turn.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise DataError(f"{key} is {value!r}", reason="wrong_type", fix=f"{key} is a number from 0 (not trained) on; 1 is usual")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _weighs(value):
+            fix = f"{key} is 0 (not trained), or from {_WEIGHTS[0]:g} to {_WEIGHTS[1]:g}; 1 is usual"
+            raise DataError(f"{key} is {_shown(value)}", reason="wrong_type", fix=fix)
         weight *= float(value)
+    if not _weighs(weight):
+        raise DataError(
+            f"weight and loss_scale together are {weight:g}", reason="wrong_type", fix=f"stay between {_WEIGHTS[0]:g} and {_WEIGHTS[1]:g}"
+        )
     return message if trained and weight == 1 else replace(message, train=trained and weight > 0, weight=weight if weight else 1.0)
+
+
+def _weighs(value: float) -> bool:
+    return value == 0 or _WEIGHTS[0] <= value <= _WEIGHTS[1]
+
+
+def _shown(value: Any) -> str:
+    # Python refuses to write a number of thousands of digits out.
+    return "a whole number beyond that" if isinstance(value, int) and abs(value) > _WEIGHTS[1] else repr(value)
 
 
 def listed_value(value: Any, what: str) -> list[Any]:

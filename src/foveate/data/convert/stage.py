@@ -26,7 +26,7 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
     this lists (`{"files": [{"name": ...}]}`), so that nothing of the user's own is ever deleted. FoveateError when it may not be, when
     another process writes there, or when the disk fails.
     """
-    _check_way(out, overwrite, mark)
+    check_way(out, overwrite=overwrite, mark=mark)
     stage = out.parent / f".{out.name}.partial"
     try:
         _make_parent(out)
@@ -34,7 +34,7 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
             try:
                 yield stage
                 _flush(stage)
-                _check_way(out, overwrite, mark)
+                check_way(out, overwrite=overwrite, mark=mark)
                 _take_place(stage, out)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
@@ -55,15 +55,14 @@ def _make_parent(out: Path) -> None:
         raise FoveateError(problem, where=str(out), fix="name another one") from None
 
 
-def _check_way(out: Path, overwrite: bool, mark: str) -> None:
+def check_way(out: Path, *, overwrite: bool, mark: str) -> None:
+    """Raises FoveateError where `staged` would: `out` holds something, which may not be replaced."""
     if not out.exists():
         return
     if not out.is_dir():
         raise FoveateError("is a file", where=str(out), fix="name a folder")
     if not any(out.iterdir()):
         return
-    if not overwrite:
-        raise FoveateError("the folder is not empty", where=str(out), fix="name another one, or replace it with --overwrite")
     try:
         listed = json.loads((out / mark).read_text("utf-8"))
         own = {mark, *(file["name"] for file in listed["files"])}
@@ -71,6 +70,10 @@ def _check_way(out: Path, overwrite: bool, mark: str) -> None:
         own = set()
     present = {path.relative_to(out).as_posix(): path for path in out.rglob("*")}
     foreign = sorted(name for name, path in present.items() if name not in own and not (path.is_dir() and _holds(name, own)))
+    if not overwrite:
+        # Offered only where it would be done.
+        fix = "name another one" if foreign else "name another one, or replace it with --overwrite"
+        raise FoveateError("the folder is not empty", where=str(out), fix=fix)
     if foreign:
         raise FoveateError(
             f"the folder holds {foreign[0]}, which this command has not written, so it is not replaced", where=str(out),

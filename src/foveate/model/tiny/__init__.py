@@ -6,64 +6,25 @@ folder. Weights are the same on every call. Names are model types, but for varia
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from foveate.model.base_files import usual_modes
 from foveate.model.load import prepare_transformers
 from foveate.model.mend import mend
-from foveate.model.tiny import (
-    audio,
-    cohere,
-    crops,
-    deepseek,
-    gemma,
-    glm,
-    granite,
-    grids,
-    idefics,
-    intern,
-    liquid,
-    llava,
-    meta,
-    minicpm,
-    mistral,
-    mrope,
-    older,
-    others,
-    phi,
-    qwen_omni,
-    qwen_vl,
-)
 from foveate.model.tiny.base import Build
 from foveate.model.tiny.unbuilt import UNBUILT
 
 __all__ = ["BUILDS", "UNBUILT", "build", "processor", "save"]
 
 _MODULES = (
-    audio,
-    cohere,
-    crops,
-    deepseek,
-    gemma,
-    glm,
-    granite,
-    grids,
-    idefics,
-    intern,
-    liquid,
-    llava,
-    meta,
-    minicpm,
-    mistral,
-    mrope,
-    older,
-    others,
-    phi,
-    qwen_omni,
-    qwen_vl,
-)
-
-BUILDS: dict[str, Build] = {name: build for module in _MODULES for name, build in sorted(module.BUILDS.items())}
+    "audio cohere crops deepseek gemma glm granite grids idefics intern liquid llava "
+    "meta minicpm mistral mrope older others phi qwen_omni qwen_vl"
+).split()
+BUILDS: dict[str, Build] = {
+    name: build for module in _MODULES for name, build in sorted(vars(import_module(f"{__name__}.{module}"))["BUILDS"].items())
+}
 
 
 def build(name: str) -> tuple[Any, Any]:
@@ -93,4 +54,5 @@ def save(name: str, folder: Path | str) -> Path:
     model, its_processor = build(name)
     model.save_pretrained(folder)
     its_processor.save_pretrained(folder)
+    usual_modes(Path(folder))
     return Path(folder)

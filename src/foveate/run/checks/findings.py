@@ -137,6 +137,11 @@ class Prediction:
     least_time_s: float
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 record`, `2 records`; `many` where an s is not enough."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Checked:
     """The result; `ok` where nothing is wrong (unknown is not wrong, a warning is not either)."""

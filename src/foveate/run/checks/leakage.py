@@ -10,7 +10,7 @@ from foveate.config.media import MediaSection
 from foveate.data.likeness import FLAT, likeness_view, look_alike, near
 from foveate.data.overlap import is_partial, media_key
 from foveate.errors import DataError
-from foveate.run.checks.findings import Checked, Leakage, Pair
+from foveate.run.checks.findings import Checked, Leakage, Pair, counted
 from foveate.run.checks.records import USABLE, Scanned, conversation_at
 from foveate.types import Image, Media
 
@@ -31,7 +31,7 @@ def note_duplicates(result: Checked, scanned: Scanned) -> None:
         shown = "; ".join(
             f"{_name(scanned, usable[later])} equals {_name(scanned, usable[earlier])}" for later, earlier in _some(twice, first)
         )
-        result.add("warn", about, f"{len(twice):,} records are there twice, media included: {shown}")
+        result.add("warn", about, f"{counted(len(twice), 'record is', 'records are')} there twice, media included: {shown}")
     named = np.flatnonzero(scanned.ids)
     twice, first = _repeats(scanned.ids[named])
     # Records that are equal altogether have been named; so have their ids.

@@ -27,7 +27,7 @@ from foveate.model.parts import parts_table
 from foveate.model.quantize import quantise_notes, saved_bytes
 from foveate.model.tokens import NewTokens, grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
-from foveate.run.checks.findings import Checked, Prediction
+from foveate.run.checks.findings import Checked, Prediction, counted
 from foveate.run.checks.records import UNKNOWN, USABLE, Scanned, conversation_at
 from foveate.run.checks.tokens import arranged
 from foveate.run.compose import autocast_dtype, base_model
@@ -218,11 +218,10 @@ def check_packages(result: Checked, recipe: Recipe) -> None:
 def check_ranks(result: Checked, recipe: Recipe, usable: int, ranks: int) -> None:
     """Settings that the number of usable training records makes odd."""
     if usable < ranks:
-        result.add("warn", "data.train", f"{usable:,} usable records for {ranks} processes: some have nothing to train on")
+        result.add("warn", "data.train", f"{counted(usable, 'usable record')} for {ranks} processes: some have nothing to train on")
     if usable < recipe.batch.size:
-        result.add(
-            "note", "batch.size", f"a step of {recipe.batch.size:,} conversations is more than the {usable:,} usable records there are"
-        )
+        there = counted(usable, "usable record")
+        result.add("note", "batch.size", f"a step of {recipe.batch.size:,} conversations takes more than the {there} of the training data")
 
 
 def _memory_of(device: torch.device) -> int:

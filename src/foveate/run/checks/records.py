@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -47,6 +48,8 @@ class Part:
     failures: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)  # (problem, fix) -> (records, the first's name)
     kinds: Counter[tuple[int, str]] = field(default_factory=Counter)  # (source, kind) -> media of usable records
     answers: list[tuple[int, int]] = field(default_factory=list)  # (characters, place) of the longest
+    lightest: float = math.inf  # weights of trained turns
+    heaviest: float = 0.0
     many_answers: int = 0  # usable records with several accepted answers
     undecoded: list[str] = field(default_factory=list)  # pictures that could not be compared
     wrong_suffix: int = 0
@@ -127,6 +130,8 @@ class _Look:
         conversation = verdict.conversation
         part.wrong_suffix += verdict.wrong_suffix
         part.answers.append((len(conversation.messages[-1].text), entry))
+        weights = [message.weight for message in conversation.messages if message.trained]
+        part.lightest, part.heaviest = min([part.lightest, *weights]), max([part.heaviest, *weights])
         part.many_answers += len(conversation.answers) > 1
         keys = []
         for medium in conversation.media:
@@ -235,6 +240,8 @@ def _joined(look: _Look, parts: Sequence[Part]) -> Scanned:
         failures=failures,
         kinds=sum((part.kinds for part in parts), Counter()),
         answers=sorted((answer for part in parts for answer in part.answers), reverse=True)[:_ANSWERS],
+        lightest=min((part.lightest for part in parts), default=math.inf),
+        heaviest=max((part.heaviest for part in parts), default=0.0),
         many_answers=sum(part.many_answers for part in parts),
         undecoded=[name for part in parts for name in part.undecoded],
         wrong_suffix=sum(part.wrong_suffix for part in parts),

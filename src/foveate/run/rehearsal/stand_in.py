@@ -19,7 +19,8 @@ from foveate.encode.encoder import Encoder
 from foveate.errors import FoveateError, ModelError
 from foveate.model import tiny
 from foveate.model.families import family_of, positions_of
-from foveate.model.load import load_config, load_processor, random_model, resolve_id
+from foveate.model.headers import require_whole_files
+from foveate.model.load import load_config, load_processor, looked_first, random_model, resolve_id
 from foveate.model.tiny.guess import family_named
 from foveate.model.tiny.shrink import shrunk, ways
 
@@ -60,11 +61,12 @@ def make_stand_in(section: ModelSection, folder: Path, *, family: str | None = N
         guessed = family_named(section.id)
         if guessed is None:
             raise ModelError(
-                "it is not in the local cache, and its name tells no family",
+                f"{looked_first(section)}it is not in the local cache, and its name tells no family",
                 where=f"model.id: {section.id}",
                 fix=f"name it with --family, e.g. --family qwen2_5_vl, or fetch its small files: {_fetch(section)}",
             )
         return _built(guessed, folder, f"{section.id} is not in the local cache ({_fetch(section)} changes that)")
+    require_whole_files(real)
     _copy(real, folder)
     copied = section.model_copy(update={"id": str(folder), "revision": None, "offline": True})
     config = load_config(copied)

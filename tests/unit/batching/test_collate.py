@@ -1,17 +1,12 @@
-"""Media that lie beside the row or are counted by index: how conversations with and without them become one batch."""
+"""How conversations become one batch: along their tokens, and with media end to end, beside the row, or counted by index."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-import pytest
 import torch
 
-from foveate.batching.collate import collate_padded, join_media, token_rows
-from foveate.encode.encoder import Encoder
-from foveate.evaluate.generate import join_prompts
-from foveate.model.families import FAMILIES
-from foveate.model.tiny import build, processor
+from foveate.batching.collate import collate_packed, collate_padded, join_media, token_rows
+from foveate.model.families import FAMILIES, Family
 from foveate.types import Example
-from tests.conformance.subject import medium, say, talk
 
 
 def example(length: int, *, tokens: dict[str, torch.Tensor] | None = None, media: dict[str, torch.Tensor] | None = None) -> Example:
@@ -50,28 +45,19 @@ def test_indices_of_patches_count_through_the_batch():
     assert second.media["image_token_pooling"].tolist() == [[1, -1]]
 
 
-def test_prompts_are_padded_on_the_left_along_the_tokens():
-    encoder = Encoder(processor("mllama"))
-    short, long = (
-        talk(("user", (medium("image", i, 16_000), *say("what is it? " * (i + 1)))), ("assistant", say("one"))) for i in range(2)
-    )
-    prompts = [encoder.prompt(short), encoder.prompt(long)]
-    mask = join_prompts(prompts, FAMILIES["mllama"], pad_id=0)["cross_attention_mask"]
-    missing = prompts[1]["input_ids"].shape[1] - prompts[0]["input_ids"].shape[1]
-    assert missing > 0 and not mask[0, :missing].any() and torch.equal(mask[0, missing:], prompts[0]["cross_attention_mask"][0])
+def test_media_that_lie_end_to_end_are_joined_there():
+    """MiniCPM-V's pixels: [1, 3, patch, patches * patch]."""
+    rows = [example(2, media={"pixel_values": torch.full((1, 3, 8, 8 * n), n)}) for n in (1, 2)]
+    joined = join_media(rows, Family(long_media=frozenset({"pixel_values"})))["pixel_values"]
+    assert joined.shape == (1, 3, 8, 24) and joined[0, 0, 0].tolist() == [1] * 8 + [2] * 16
 
 
-def test_pixels_of_half_precision_are_widened():
-    example = Encoder(processor("llama4"))(talk(("user", (medium("image", 0, 16_000), *say("what?"))), ("assistant", say("one"))))
-    assert example.media["pixel_values"].dtype == torch.float32
-
-
-@pytest.mark.parametrize("name", ["muse_glimmer", "smolvlm"])
-def test_clips_bring_their_times(name):
-    """Muse's processor looks for what it returns about a clip; nothing of that becomes an input of the model."""
-    model, made = build(name)
-    example = Encoder(made)(talk(("user", (medium("video", 0, 16_000), *say("what?"))), ("assistant", say("one"))))
-    assert example.kinds == {"video"} and "video_metadata" not in example.media
-    with torch.no_grad():
-        batch = collate_padded([example], FAMILIES[name], pad_id=0)
-        assert bool(model(**batch.inputs).logits.isfinite().all())
+def test_a_dummy_without_positions_has_as_many_axes_as_its_neighbours():
+    """HunYuan-VL's positions have four."""
+    placed = replace(example(3), position_ids=torch.tensor([[0, 5, 5]] * 4))
+    family = Family(packs=True, mrope=True)
+    packed = collate_packed([example(2), placed], family).inputs["position_ids"]
+    assert packed.tolist() == [[[0, 1, 0, 5, 5]]] * 4
+    padded = collate_padded([example(2), placed], family, pad_id=0).inputs["position_ids"]
+    assert padded.tolist() == [[[0, 1, 0], [0, 5, 5]]] * 4
+    assert collate_padded([example(2)], family, pad_id=0).inputs["position_ids"].shape == (3, 1, 2)
