@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from foveate.cli.export import _print
 from foveate.run import export
+from foveate.run.certificate import Figures
 from foveate.train.merge import merge_adapters
+from foveate.train.parity import Difference
 from tests import families
 from tests.e2e.conftest import write_jsonl, write_recipe, write_set
 
@@ -57,7 +60,7 @@ def test_a_merge_without_the_vision_adapters_is_refused(blind, foveate, monkeypa
 def test_every_kind_of_medium_of_the_training_data_is_compared(blind, foveate):
     result = foveate("export", "run")
     assert result.code == 0, result.text
-    assert "the compared held-out records hold no image: 1 training records that do are compared too" in result.err
+    assert "the records picked to compare on hold no image: 1 of the training data are added" in result.err
     found = json.loads((blind / "run" / "export" / "parity.json").read_text())
     assert "train.jsonl row 0" in found["compared_on"] and found["parity"]["records"] == 4
     assert found["parity"]["unreached_parts"] == [] and found["parity"]["merged_weights"] > 12
@@ -117,3 +120,22 @@ def test_cut_weights_are_named(work, foveate):
     assert stages["model"]["state"] == "bad" and "is cut short or damaged" in stages["model"]["text"], rehearsed.text
     weights.write_bytes(weights.read_bytes()[:5])
     assert "is no whole safetensors file" in foveate("train", recipe).err
+
+
+@pytest.mark.parametrize(("agreement", "warned"), [(0.521, True), (0.999, False)])
+def test_a_base_that_answers_otherwise_without_quantisation_is_a_warning(tmp_path, capsys, agreement, warned):
+    _print(Figures(quantised=Difference(largest=1.0, agreement=agreement)), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith("! on the plain base 47.9% of the likeliest tokens") for line in lines].count(True) == warned
+
+
+def test_packages_that_import_by_our_help_alone_are_named(tmp_path):
+    """A torchvision that was built for another torch, as far as its import goes."""
+    (tmp_path / "torchvision").mkdir()
+    asks = "import torch\ntry:\n    torch.ops.torchvision.nms\nexcept AttributeError:\n    raise RuntimeError('no torchvision::nms')\n"
+    code = "from foveate.model import load; load.prepare_transformers(); print(*load.mended_imports(), sep='\\n')"
+    for source, named in ((asks, True), ("", False)):
+        (tmp_path / "torchvision" / "__init__.py").write_text(source)
+        env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCES}"}
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        assert ("the card's code needs a torchvision that imports beside its torch" in found.stdout) == named

@@ -90,9 +90,10 @@ def _print(figures: Figures, out: Path) -> None:
         click.echo(f"the tuning changes logits by up to {number(figures.tuning_effect)}")
     if figures.quantised is not None and figures.quantised.agreement < _ALIKE:
         click.echo(
-            f"! on the plain base {percent(1 - figures.quantised.agreement)} of the likeliest tokens are others than in the run, whose base "
-            "was quantised: measure the export with `foveate eval` before you use it"
+            f"! on the plain base {percent(1 - figures.quantised.agreement)} of the likeliest tokens are others than in the run, "
+            "whose base was quantised: measure the export with `foveate eval` before you use it"
         )
     click.echo(f"{figures.tensors} tensors load back bit for bit; the written processor encodes all records alike")
     click.echo(f"model: {out}")
-    click.echo("its card holds the recipe with this machine's paths, and a question of the training data: read README.md before you publish it")
+    held = "the recipe with this machine's paths and, as an example, a question of the training data"
+    click.echo(f"its card holds {held}: read README.md before you publish it")

@@ -9,8 +9,8 @@ Each piece of text rides through the template between marks of its own, so an an
 4. the trained tokens cover the answer, and decode to it (targets.py).
 
 The pieces of a call of a tool are its name and every key and text of its arguments; numbers, true, false, null and empty lists and
-objects take no marks, and must be written within the call, each behind its key (scalars.py). What was thought before an answer may be missing where a template takes it out of earlier turns and shows, on
-the last turn, that it knows of it.
+objects take no marks, and must be written within the call, each behind its key (scalars.py). What was thought before an answer may be
+missing where a template takes it out of earlier turns and shows, on the last turn, that it knows of it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from foveate.encode import marks
 from foveate.encode.chat import Chat, Slot, loose_texts, slots_of, to_chat
+from foveate.encode.definitions import check_definitions
 from foveate.encode.labels import Unproven, Way, check_rendering, ways_of, wrap
 from foveate.encode.probe import Facts
 from foveate.encode.render import Asked, Renderer
@@ -90,6 +91,7 @@ class Prover:
             dropped=dropped,
         )  # fmt: skip
         extents = bounds.extents()
+        check_definitions(conversation, marked, slots, extents, turns=self._facts.turns, special=self._special, write=write)
         check_scalars(conversation, marked, slots, way, {message: (extent.begin, extent.end) for message, extent in extents.items()})
         if extents:
             places = {len(slots) + n: (extent.begin, extent.end) for n, extent in enumerate(extents.values())}

@@ -100,7 +100,8 @@ def _words(value: Any, order: Callable[[str], str] | None) -> Iterator[tuple[str
     if isinstance(value, dict) and value:
         for key in value if order is None else sorted(value, key=order):
             if key.strip():
-                yield key, "|".join(_bounded(spelt) for spelt in dict.fromkeys((key.strip(), json.dumps(key.strip(), ensure_ascii=False)[1:-1])))
+                word = key.strip()
+                yield key, "|".join(map(_bounded, dict.fromkeys((word, json.dumps(word, ensure_ascii=False)[1:-1]))))
             yield from _words(value[key], order)
     elif isinstance(value, list) and value:
         for item in value:

@@ -139,9 +139,9 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
     mixture = open_records(recipe, split, functions)
     encoder = plain_encoder(base.processor, base.config, recipe) if base.encoder is not None else None
     picked = pick_records(mixture, encoder, recipe, most=asked.samples)
-    more, remarks = ((), ()) if split == "train" else _of_other_kinds(recipe, functions, encoder, picked)
+    more, remarks = _of_other_kinds(recipe, functions, encoder, picked)
     records = Records(
-        split=f"{split} and train" if more else split,
+        split="eval and train" if more and split == "eval" else split,
         conversations=(*picked.conversations, *more),
         recipe=recipe,
         config=base.config,
@@ -173,14 +173,17 @@ def _begin(asked: Asked, trained: Trained, stage: Path, say: Callable[[str], Non
 def _of_other_kinds(
     recipe: Recipe, functions: Mapping[str, Callable[..., Any]], encoder: Encoder | None, picked: Picked
 ) -> tuple[tuple[Conversation, ...], tuple[str, ...]]:
-    """A training record for every kind of medium that the held-out records lack, and what to say of it."""
+    """A training record for every kind of medium that the picked records lack, and what to say of it."""
     try:
         more = pick_kinds(open_records(recipe, "train", functions), encoder, recipe, had=kinds_of(picked.conversations))
     except DataError as error:
         why = f"the training records can't be read ({error.problem})"
         return (), (f"{why}: whether those compared hold every kind of medium can't be told",)
-    said = f"the compared held-out records hold no {' and no '.join(sorted(more))}: {len(more)} training records that do are compared too"
-    return tuple(more.values()), (said,) if more else ()
+    if not more:
+        return (), ()
+    records = {id(conversation): conversation for conversation in more.values()}
+    kinds = " and no ".join(sorted(more))
+    return tuple(records.values()), (f"the records picked to compare on hold no {kinds}: {len(records)} of the training data are added",)
 
 
 def _export_whole(work: Work) -> None:

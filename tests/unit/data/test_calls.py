@@ -5,9 +5,10 @@ import json
 import pytest
 
 from foveate.data.adapters.function import FunctionAdapter
+from foveate.data.adapters.turns import trained_as
 from foveate.data.mixture import check_conversation
 from foveate.errors import DataError
-from foveate.types import Text, ToolCall
+from foveate.types import Message, Text, ToolCall
 from tests.unit.data.test_adapters import adapt, user
 
 TOOL = {"name": "weather", "description": "Tells it.", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}

@@ -65,12 +65,14 @@ NAMED = "{% if t.function.name in ['look','f'] %}{{WHAT|tojson}}{% else %}{{'?'+
         "{{t.function.name}}",
         "{{t.function.description}}",
         "{{t|tojson}}",
+        "{{t.function.parameters|tojson}}",
+        "{{t.function.parameters.properties|length}}",
     ],
 )
 @pytest.mark.parametrize("message", [assistant("ans"), thinking("ans", "hm")])
 def test_definitions_of_tools_in_an_answer(written, message):
     shown = "{% if m.role=='assistant' and loop.last and tools %}{% for t in tools %}" + written + "{% endfor %}{% endif %}"
-    defined = DEFINED if "name" not in written else ""
+    defined = DEFINED if "function.name" not in written else ""
     encoder = encoder_with(defined + HEAD + THOUGHT + CONTENT + shown + END)
     with pytest.raises(TemplateError, match="labels can't be proven"):
         encoder(Conversation(messages=(user("q"), message), tools=(TOOL,)))
