@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -218,7 +219,9 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
     )
     step = first
     try:
-        for data in loader:
+        with _holding_back_sigterm():
+            batches = iter(loader)  # starts the workers
+        for data in batches:
             if data.error is not None:
                 raise data.error
             yield data
@@ -233,6 +236,20 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
             where=records,
             fix="one of these records may need too much memory; set data.workers to 0 to see where, then --resume",
         ) from error
+
+
+@contextmanager
+def _holding_back_sigterm() -> Iterator[None]:
+    # Workers are forked with it blocked: libraries start threads of their own in a forked process (Arrow's pool does) before
+    # `_leave_signals` runs there, and a signal kills a process by any thread that takes it.
+    if sys.platform != "linux":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals(_worker: int) -> None:

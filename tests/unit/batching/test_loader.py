@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
 import subprocess
 from dataclasses import replace
 
+import pyarrow.csv
 import pytest
 
 from foveate.batching.loader import Share, StepData, StepSource, iterate
@@ -48,6 +50,7 @@ def test_a_worker_that_is_killed_names_its_records(source):
 
 
 def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(source):
+    pyarrow.csv.read_csv(io.BytesIO(b"a\n" + b"1\n" * 3_000_000))  # Arrow's threads are started anew in a forked process
     parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
     steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
     before = set(multiprocessing.active_children())  # another test's may not be gone yet
