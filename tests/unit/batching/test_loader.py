@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 
 import pyarrow.csv
@@ -16,6 +17,7 @@ from foveate.batching.loader import Share, StepData, StepSource, iterate
 from foveate.batching.plan import Plan
 from foveate.errors import DataError
 from tests import families
+from tests.policy.source import ROOT
 from tests.unit.batching.test_equality import make_source, write_records
 
 
@@ -49,16 +51,23 @@ def test_a_worker_that_is_killed_names_its_records(source):
     assert "train.jsonl row" in str(caught.value)
 
 
-def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(source):
+def signalled(path) -> list[int]:
+    """The steps that come after a job's signals, sent from another process as a scheduler or launcher does it."""
     pyarrow.csv.read_csv(io.BytesIO(b"a\n" + b"1\n" * 3_000_000))  # Arrow's threads are started anew in a forked process
+    source = make_source(*families.build("smolvlm"), path)
     parts = {"mixture": source.mixture, "encoder": source.encoder, "family": source.family, "batch": source.batch}
     steps = iterate(StepSource(**parts, plan=Plan(records=6, size=1, seed=1), share=Share()), first=0, last=6, workers=1)
-    before = set(multiprocessing.active_children())  # another test's may not be gone yet
     next(steps)
-    (worker,) = set(multiprocessing.active_children()) - before
-    # From another process, as a scheduler or launcher does it.
+    (worker,) = multiprocessing.active_children()
     subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -USR1 {worker.pid}; kill -INT {worker.pid}"], check=True)
-    assert [data.step for data in steps] == [1, 2, 3, 4, 5]
+    return [data.step for data in steps]
+
+
+def test_a_worker_leaves_the_signals_of_a_job_to_the_training_process(tmp_path):
+    # In a process of its own: what the other tests have loaded and started must not answer for a job's process.
+    call = f"from tests.unit.batching.test_loader import signalled; print(signalled({str(write_records(tmp_path, 'image'))!r}))"
+    done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, text=True, capture_output=True)
+    assert done.stdout.splitlines()[-1:] == ["[1, 2, 3, 4, 5]"], done.stderr
 
 
 def test_a_worker_still_ends_when_the_training_process_says_so(source):
