@@ -75,6 +75,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Forces every file below `folder`, and every folder, to the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 def needs_package(package: str, extra: str, what: str) -> FoveateError:
     """The error for a package that is missing, with the extra that brings it ("" when none does).
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from torch.optim import Optimizer
 
+from foveate.data.files import sync_tree
 from foveate.dist.mesh import Ranks, on_all, on_first
 from foveate.errors import CheckpointError
 from foveate.train import manifest, tensors
@@ -111,7 +112,7 @@ def _finish(stage: Path, final: Path, state: RunState, files: Mapping[str, manif
     """State, manifest, sync, rename, LATEST: in this order."""
     manifest.write_text(stage / manifest.STATE, json.dumps({"format": manifest.FORMAT, **asdict(state)}, indent=1) + "\n")
     manifest.write_manifest(stage, {**files, manifest.STATE: manifest.record_file(stage / manifest.STATE)})
-    manifest.sync_tree(stage)
+    sync_tree(stage)
     manifest.publish(stage, final)
     manifest.write_text(final.parent / manifest.LATEST, f"{final.name}\n")
 

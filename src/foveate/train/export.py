@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from foveate.data.files import sync_folder
+from foveate.data.files import sync_folder, sync_tree
 from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
 from foveate.model.base_files import usual_modes
-from foveate.train.manifest import record_file, sync_tree, write_manifest
+from foveate.train.manifest import record_file, write_manifest
 from foveate.train.tensors import whole_state
 
 if TYPE_CHECKING:

@@ -65,17 +65,6 @@ def record_file(path: Path) -> FileRecord:
     return FileRecord(bytes=size, sha256=digest.hexdigest())
 
 
-def sync_tree(folder: Path) -> None:
-    """Forces every file below `folder`, and every folder, to the disk."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(folder)
-
-
 def write_text(path: Path, text: str) -> None:
     """Writes a small file so that a reader sees the old text or the new, never a part."""
     part = path.with_name(f".{path.name}.part")

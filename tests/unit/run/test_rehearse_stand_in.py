@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from foveate.run.rehearsal.children import Ended, cause, run_child
 from foveate.run.rehearsal.stand_in import make_stand_in
 from foveate.run.rehearse import require_blocks, require_measured
 from tests import families
+from tests.policy.source import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -154,3 +157,21 @@ def test_a_metric_that_could_not_be_measured_is_named_with_its_step(metrics):
     with pytest.raises(FoveateError, match="evaluation at step 2: wer could not be measured"):
         require_measured(lines, ["loss", "wer"])
     require_measured(lines[:1], ["loss", "wer"])
+
+
+def test_a_package_that_the_model_needs_is_missed_here_as_training_would_miss_it(tmp_path):
+    """A built model of the family would not do: it may be made of another tower, and training ends on the first line."""
+    families.save("fast_vlm", tmp_path / "real")
+    call = (
+        "import sys; sys.modules['timm'] = None\n"
+        "from pathlib import Path\n"
+        "from foveate.config.model import ModelSection\n"
+        "from foveate.errors import ModelError\n"
+        "from foveate.model.load import prepare_transformers\n"
+        "from foveate.run.rehearsal.stand_in import make_stand_in\n"
+        "prepare_transformers()\n"
+        f"try: print(make_stand_in(ModelSection(id={str(tmp_path / 'real')!r}), Path({str(tmp_path / 'tiny')!r})))\n"
+        "except ModelError as error: print('refused', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, text=True, capture_output=True)
+    assert done.stdout.startswith("refused") and "timm" in done.stdout, done.stdout + done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from foveate.data.files import sync_tree
 from foveate.errors import CheckpointError
 from foveate.train import manifest
 
@@ -22,7 +23,7 @@ def make(root: Path, step: int, *, content: bytes = b"weights", latest: bool = T
     (stage / "state.json").write_text(json.dumps({"step": step}))
     files = ("state.json", "tensors/__0_0.distcp", "tensors/.metadata")
     manifest.write_manifest(stage, {name: manifest.record_file(stage / name) for name in files})
-    manifest.sync_tree(stage)
+    sync_tree(stage)
     final = root / manifest.folder_name(step)
     manifest.publish(stage, final)
     if latest:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveate.config.suggest import listed, nearest
-from foveate.data.adapters.columns import Columns
+from foveate.config.suggest import listed
+from foveate.data.adapters.columns import Columns, check_fields
 from foveate.data.adapters.parts import strip_nulls
 from foveate.data.json_text import read_json
 from foveate.errors import DataError
@@ -81,13 +81,7 @@ def read_calls(value: Any) -> tuple[ToolCall, ...]:
 def _call(item: Any) -> ToolCall:
     if not isinstance(item, Mapping):
         raise _bad_call(f"a tool call is a {type(item).__name__}")
-    for key in item:
-        if key not in _CALL_KEYS:
-            near = nearest(str(key), _CALL_KEYS)
-            raise DataError(
-                f"a tool call has the unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""),
-                reason="bad_tool_call", fix=f"it may have {listed(sorted(_CALL_KEYS - {'index'}))}",
-            )  # fmt: skip
+    check_fields(item, _CALL_KEYS, what="a tool call has the ", reason="bad_tool_call")
     if item.get("type", "function") != "function":
         raise DataError(f"a tool call of type {item['type']!r}", reason="bad_tool_call", fix="calls of functions are read")
     inner = item.get("function", item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,3 +180,12 @@ def check_template(template: str, columns: Sequence[str], where: str) -> None:
                 f"`prompt` uses {{{name}}}, which is no column" + (f"; did you mean {{{near}}}?" if near else ""),
                 reason="unknown_column", where=where, fix=f"columns are {listed(columns)}; write {{{{ and }}}} for braces",
             )  # fmt: skip
+
+
+def check_fields(item: Mapping[str, Any], known: Collection[str], *, what: str, reason: str, fix: str | None = None) -> None:
+    """Raises DataError for a field of `item` that is not among `known`, with the nearest one that is; `fix` lists them by default."""
+    for key in item:
+        if key not in known:
+            near = nearest(str(key), known)
+            problem = f"{what}unknown field {key!r}" + (f"; did you mean {near!r}?" if near else "")
+            raise DataError(problem, reason=reason, fix=fix or f"it may have {listed(sorted(known))}")

@@ -10,7 +10,7 @@ from typing import Any
 from foveate.config.suggest import listed, nearest
 from foveate.data.adapters.calls import REASONING_KEYS, with_calls
 from foveate.data.adapters.clips import VIDEO_KEYS, with_limits
-from foveate.data.adapters.columns import Columns
+from foveate.data.adapters.columns import Columns, check_fields
 from foveate.data.adapters.parts import KINDS, media_part, text_value
 from foveate.data.adapters.tags import MediaPool
 from foveate.data.adapters.turns import MESSAGES, TRAIN_KEYS, TurnNames, listed_value, placed, trained_as, with_system
@@ -116,14 +116,8 @@ class MessageReader:
 
 def _check_message_keys(message: Mapping[str, Any], names: TurnNames) -> None:
     known = {names.role, names.content, *_OTHER_KEYS}
-    for key in message:
-        if key in known:
-            continue
-        near = nearest(str(key), known)
-        raise DataError(
-            f"unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""), reason="unknown_field",
-            fix="a message has role, content and, if it is not to be trained on, train: false",
-        )  # fmt: skip
+    fix = "a message has role, content and, if it is not to be trained on, train: false"
+    check_fields(message, known, what="", reason="unknown_field", fix=fix)
 
 
 def _part(item: Any, pool: MediaPool, root: Path | None) -> Part:
@@ -167,13 +161,7 @@ def _payload(value: Any, key: str) -> Any:
 def _check_part_keys(item: Mapping[str, Any], named: str, kind: str) -> None:
     known = _PART_KEYS | {named, kind} | (set() if kind == "text" else {f"{kind}_url", *_PAYLOADS})
     known |= set(VIDEO_KEYS) if kind == "video" else set()
-    for key in item:
-        if key not in known:
-            near = nearest(str(key), known)
-            raise DataError(
-                f"a part of type {named!r} has the unknown field {key!r}" + (f"; did you mean {near!r}?" if near else ""),
-                reason="unknown_field", fix=f"it may have {listed(sorted(known))}",
-            )  # fmt: skip
+    check_fields(item, known, what=f"a part of type {named!r} has the ", reason="unknown_field")
 
 
 def _shows_media(message: Any, names: TurnNames) -> bool:

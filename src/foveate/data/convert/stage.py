@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from foveate.data.files import sync_folder
+from foveate.data.files import sync_folder, sync_tree
 from foveate.errors import FoveateError
 
 # What a disk may say at any write; other OSErrors are bugs.
@@ -33,7 +33,7 @@ def staged(out: Path, *, overwrite: bool, mark: str) -> Iterator[Path]:
         with _alone(stage):
             try:
                 yield stage
-                _flush(stage)
+                sync_tree(stage)
                 check_way(out, overwrite=overwrite, mark=mark)
                 _take_place(stage, out)
             finally:
@@ -100,16 +100,6 @@ def _alone(stage: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _flush(stage: Path) -> None:
-    for path in sorted(stage.rglob("*"), reverse=True):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(stage)
 
 
 def _take_place(stage: Path, out: Path) -> None:

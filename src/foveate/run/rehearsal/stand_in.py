@@ -32,8 +32,8 @@ _MOST_BYTES = 64 << 20
 _MOST_PARAMETERS = 200_000_000
 # What a configuration, a model or a processor raises when it is given sizes that it does not take.
 _REFUSALS = (
-    RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, NotImplementedError, ZeroDivisionError,
-    ImportError, OSError, StrictDataclassError,
+    RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, ZeroDivisionError, OSError,
+    StrictDataclassError,
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def make_stand_in(section: ModelSection, folder: Path, *, family: str | None = N
         # Without the recipe's settings: a mistake in these is said with the template, a missing file here.
         load_processor(ModelSection(id=str(folder), trust_remote_code=section.trust_remote_code), multimodal=multimodal)
     except ModelError as error:
-        if Path(resolve_id(section)).is_dir():
+        if Path(resolve_id(section)).is_dir() or isinstance(error.__cause__, ImportError):
             raise ModelError(error.problem, where=section.id, fix=error.fix) from error
         return _built(config.model_type, folder, f"its processor is not in the local cache ({_fetch(section)} changes that)")
     return _shrunk(section, copied, config, folder, multimodal=multimodal)
@@ -88,6 +88,8 @@ def _shrunk(section: ModelSection, copied: ModelSection, config: PretrainedConfi
         try:
             small = shrunk(config, way)
             model = _tried(small, samples, trust=section.trust_remote_code)
+        except ImportError as error:  # training would miss the package too, and a built model of the family may not need it
+            raise ModelError(f"the model can't be built: {error}", where=section.id, fix="install the package that it names") from error
         except _REFUSALS as error:
             refused = refused or f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
             continue
