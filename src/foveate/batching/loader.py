@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from foveate.batching.collate import collate_packed, collate_padded
 from foveate.batching.lengths import require_fit
 from foveate.batching.pack import deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
+from foveate.batching.user import UserCollate, collated_by_user
 from foveate.config.batch import BatchSection
-from foveate.config.guard import UserCode
 from foveate.data.mixture import Mixture
 from foveate.data.scan import quarantined
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
-from foveate.machine import cores
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
 from foveate.types import Batch, Conversation, Example, Length, Origin
-
-UserCollate = Callable[[Sequence[Conversation]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,117 +152,6 @@ class StepSource(Dataset):
 
     def _quarantined(self, slot: int, error: DataError) -> Quarantined:
         return quarantined(error, self.mixture.origin(slot), self.split)
-
-
-def collated_by_user(collate: UserCollate, conversations: Sequence[Conversation]) -> Batch:
-    """Call a user's collate function and make a Batch of what it returned. Raises DataError naming the records and what is wrong."""
-    records = ", ".join(str(conversation.origin) for conversation in conversations[:4])
-
-    def wrong(
-        problem: str, fix: str = "return a dict with input_ids and labels, integer tensors [B, T], and the model's other inputs"
-    ) -> DataError:
-        return DataError(problem, reason="collate", where=f"data.collate, given {records}", fix=fix)
-
-    with UserCode(lambda what: wrong(f"the function failed{what}", "mend the function")):
-        returned = collate(conversations)
-    if not isinstance(returned, Mapping):
-        raise wrong(f"the function returned a {type(returned).__name__}")
-    inputs = dict(returned)
-    for name in ("input_ids", "labels"):
-        tensor = inputs.get(name)
-        if not isinstance(tensor, Tensor) or tensor.dim() != 2 or tensor.is_floating_point():
-            found = f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise wrong(f"{name} is {found if name in inputs else 'missing'}")
-    labels = inputs.pop("labels")
-    if labels.shape != inputs["input_ids"].shape:
-        raise wrong(
-            f"labels {tuple(labels.shape)} and input_ids {tuple(inputs['input_ids'].shape)} differ",
-            "give unshifted labels: labels[b, t] is input_ids[b, t] where trained, else -100",
-        )
-    num_targets = int((labels[:, 1:] != IGNORED).sum())
-    if num_targets == 0:
-        raise wrong("no token has a label", "set labels[b, t] to input_ids[b, t] where it is to be trained")
-    return Batch(
-        inputs=inputs,
-        labels=labels.long(),
-        num_targets=num_targets,
-        num_tokens=int(inputs.get("attention_mask", torch.ones_like(labels)).sum()),
-        origins=tuple(conversation.origin for conversation in conversations),
-    )
-
-
-def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Iterator[StepData]:
-    """The data of steps first..last-1, in order, prepared by `workers` processes (0: in this one).
-
-    Raises the FoveateError that a worker met, and DataError naming the records when a worker is killed.
-    """
-    context = multiprocessing.get_context("fork") if workers and sys.platform == "linux" else None
-    loader = DataLoader(
-        source,
-        sampler=range(first, last),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context=context,
-        worker_init_fn=_leave_signals,
-    )
-    step = first
-    try:
-        with _holding_back_sigterm():
-            batches = iter(loader)  # starts the workers
-        for data in batches:
-            if data.error is not None:
-                raise data.error
-            yield data
-            step += 1
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # else an exception in a worker, which says more itself
-            raise
-        records = ", ".join(str(source.mixture.origin(slot)) for slot in source.plan.step(step)[:8])
-        raise DataError(
-            f"a data worker died while preparing step {step}: {error}".splitlines()[0],
-            reason="worker_died",
-            where=records,
-            fix="one of these records may need too much memory; set data.workers to 0 to see where, then --resume",
-        ) from error
-
-
-@contextmanager
-def _holding_back_sigterm() -> Iterator[None]:
-    # Workers are forked with it blocked: libraries start threads of their own in a forked process (Arrow's pool does) before
-    # `_leave_signals` runs there, and a signal kills a process by any thread that takes it.
-    if sys.platform != "linux":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _leave_signals(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal, and what a scheduler or launcher sends every process of the job. The training
-    # process alone decides when to stop, and still needs the data of the step under way: only its own SIGTERM ends a worker.
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_trainer, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_trainer(trainer: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
-        pass
-    os._exit(0)
-
-
-def worker_count(setting: int | str, world: int) -> int:
-    """`auto`: the cores that the ranks on this machine leave over, at most 8 a rank."""
-    if setting != "auto":
-        return int(setting)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    return max(1, min(8, cores() // local - 1))
 
 
 def origins_of(data: StepData) -> tuple[Origin, ...]:

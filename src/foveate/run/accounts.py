@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from foveate.batching.lengths import judge
-from foveate.batching.loader import StepData, worker_count
+from foveate.batching.loader import StepData
 from foveate.batching.plan import Plan
+from foveate.batching.workers import worker_count
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
 from foveate.data.overlap import find_overlap
@@ -228,6 +229,4 @@ class _Look:
 def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) -> DataError | None:
     """Why a record can't be used, or None: the same rules as in training, `decode` adding the pixels and samples themselves."""
     recipe, encoder = prepared.recipe, None if prepared.collate is not None else prepared.encoder
-    return judge(
-        mixture, slot, encoder=encoder, max_tokens=recipe.batch.max_tokens, rules=recipe.media, decode=decode
-    ).error
+    return judge(mixture, slot, encoder=encoder, max_tokens=recipe.batch.max_tokens, rules=recipe.media, decode=decode).error

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveate.batching.collate import collate_padded
 from foveate.batching.lengths import require_fit
-from foveate.batching.loader import collated_by_user
+from foveate.batching.user import collated_by_user
 from foveate.config.recipe import Recipe
 from foveate.data.mixture import Mixture, evenly
 from foveate.encode.encoder import Encoder
@@ -28,7 +28,7 @@ from foveate.types import Batch, Conversation, MediaKind, Origin, kind_of
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, ProcessorMixin
 
-    from foveate.batching.loader import UserCollate
+    from foveate.batching.user import UserCollate
 
 FORMAT = 1
 _LOOKED = 256  # training records looked at for kinds of media

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from foveate.batching.loader import Share, iterate, worker_count
+from foveate.batching.loader import Share
+from foveate.batching.workers import iterate, worker_count
 from foveate.config.dump import dump_recipe
 from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks, on_first

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from foveate.batching.loader import Share, StepData, StepSource, iterate, worker_count
+from foveate.batching.loader import Share, StepData, StepSource
 from foveate.batching.plan import Plan
+from foveate.batching.workers import iterate, worker_count
 from foveate.dist.mesh import Ranks
 from foveate.evaluate.heldout import HeldOut, save_thumbnails
 from foveate.model.families import Family

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from foveate.batching.loader import Share, StepSource, UserCollate
+from foveate.batching.loader import Share, StepSource
 from foveate.batching.plan import Plan
+from foveate.batching.user import UserCollate
 from foveate.config.code import load_function
 from foveate.config.recipe import Recipe
 from foveate.config.rules import recipe_notes

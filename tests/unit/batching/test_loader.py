@@ -13,8 +13,9 @@ from dataclasses import replace
 import pyarrow.csv
 import pytest
 
-from foveate.batching.loader import Share, StepData, StepSource, iterate
+from foveate.batching.loader import Share, StepData, StepSource
 from foveate.batching.plan import Plan
+from foveate.batching.workers import iterate
 from foveate.errors import DataError
 from tests import families
 from tests.policy.source import ROOT
