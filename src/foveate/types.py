@@ -158,7 +158,22 @@ class Length:
     """What a conversation costs, known from headers alone, exactly."""
 
     tokens: int  # T, media placeholders expanded
+    patches: int = 0  # what the towers compute: patches of images and clips as they see them, frames of sounds
     kinds: frozenset[str] = frozenset()  # the media kinds present, see MediaKind
+    lead: str = ""  # a hash of the tokens up to the end of the last medium; empty without media, or where it is not known
+    lead_tokens: int = 0  # how many those are, placeholders expanded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unit:
+    """A conversation's media by themselves: what a frozen tower takes, or what it makes of them where that is known (media.cache_features).
+
+    A batch of units is run one by one, so what comes of each does not depend on its neighbours.
+    """
+
+    key: str | None = None  # under which the features are kept; None: they are not
+    media: dict[str, Tensor] = field(default_factory=dict)  # as the processor gives them for this conversation; empty with features
+    features: dict[str, Tensor] | None = None  # see model/features.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,19 +188,24 @@ class Example:
     media: dict[str, Tensor] = field(default_factory=dict)  # name -> as the processor gives it; `Family` says how those of several join
     kinds: frozenset[str] = frozenset()
     origin: Origin = Origin()
+    unit: Unit | None = None  # its media apart; `media` then holds small stand-ins in their place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """One micro-batch for one rank. Packed: B == 1 and `segments` holds the samples' lengths, summing to T."""
+    """One micro-batch for one rank. Packed: B == 1 and `segments` holds the samples' lengths, summing to T.
+
+    Samples that begin alike share that beginning: a segment (prefix, branch, ...) is one prefix and what each sample goes on with.
+    """
 
     inputs: dict[str, Tensor]  # keyword arguments of the model's forward
     labels: Tensor  # [B, T], unshifted
     num_targets: int  # supervised positions, dummies excluded
     num_tokens: int  # real tokens, padding and dummies excluded
-    segments: tuple[int, ...] | None = None
+    segments: tuple[int | tuple[int, ...], ...] | None = None
     origins: tuple[Origin, ...] = ()
     weights: Tensor | None = None  # [B, T] float32, 0 where not trained; None where every trained token counts 1
+    units: tuple[Unit, ...] = ()  # the conversations' media, where features are computed one by one, in the order of the samples
 
     @property
     def weight(self) -> float:

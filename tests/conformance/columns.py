@@ -16,6 +16,8 @@ from torch.distributed import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from foveate.batching.collate import collate_packed
+from foveate.batching.share import item_tokens, join, make_items, share_key
 from foveate.config.model import ModelSection
 from foveate.config.tuning import TuningSection
 from foveate.dist.fsdp2 import blocks_of
@@ -33,6 +35,7 @@ from tests.conformance import plain
 from tests.conformance.subject import (
     ABOUT,
     ODD,
+    SAME,
     CantDo,
     Script,
     Subject,
@@ -120,6 +123,35 @@ def packs(subject: Subject) -> str:
     wanted = gradients(model, [subject.padded([example]) for example in subject.mixed], subject.family)
     assert_equal(gradients(segmented(model), subject.batches(subject.mixed, packed=True), subject.family), wanted)
     return ""
+
+
+def shares_media(subject: Subject) -> str:
+    """Conversations about one medium as a prefix and branches, beside another sample: the loss and gradients of the samples one by one."""
+    if not subject.family.packs:
+        raise CantDo("padded, so each sample has a row of its own")
+    kinds = [kind for kind in subject.kinds if kind not in subject.family.alone]
+    model, shared = subject.fresh(), []
+    for kind in kinds:
+        talks = [subject.played(script, kind) for script in SAME]
+        lengths = {place: subject.encoder.length(talk) for place, talk in enumerate(talks)}
+        keys = {place: share_key(talks[place], length) for place, length in lengths.items()}
+        items = make_items(lengths, keys, max_tokens=1 << 20)
+        assert len(items) == 1, f"{kind}: the conversations are not known to be about one medium"
+        members = [subject.encoder(talks[place]) for place in items[0]]
+        joined = join(members, lead_tokens=lengths[0].lead_tokens)
+        assert joined is not None, f"{kind}: the conversations do not begin alike"
+        assert sum(joined[1]) <= item_tokens(items[0], lengths)
+        shared.append((members, joined))
+    if not shared:
+        raise CantDo("its media need a row each")
+    alone = subject.examples[kinds[0]][1]
+    separate = [alone, *(member for members, _ in shared for member in members)]
+    wanted = gradients(model, [subject.padded([example]) for example in separate], subject.family)
+    examples = [alone, *(example for _, (example, _) in shared)]
+    segments = [(len(alone.input_ids),), *(segment for _, (_, segment) in shared)]
+    batch = collate_packed(examples, subject.family, segments=segments)
+    assert_equal(gradients(segmented(model), [batch], subject.family), wanted)
+    return ", ".join(kinds)
 
 
 def learns(subject: Subject) -> str:
@@ -290,6 +322,7 @@ COLUMNS: dict[str, Column] = {
     "equals transformers": equals_transformers,
     "collates": collates,
     "packs": packs,
+    "shares media": shares_media,
     "learns": learns,
     "parts": parts,
     "LoRA by part": lora_by_part,

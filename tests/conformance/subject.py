@@ -36,6 +36,11 @@ ABOUT: tuple[Script, ...] = tuple(
     (("user", (number, f"what color is object {number}?")), ("assistant", (answer,)))
     for number, answer in enumerate(("red circle", "three blue squares", "yes, the answer is yes"))
 )
+SAME: tuple[Script, ...] = (
+    (("user", (0, "what color is it?")), ("assistant", ("red",))),
+    (("user", (0, "what color is it?")), ("assistant", ("green, or blue",))),
+    (("user", (0, "yes or no?")), ("assistant", ("yes",)), ("user", ("are you sure of it?",)), ("assistant", ("no, it may be a circle",))),
+)
 ODD: dict[str, Script] = {
     "two media": (("user", (0, 1, "compare them")), ("assistant", ("the same, but for the size",))),
     "several turns": (

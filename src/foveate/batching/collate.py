@@ -12,17 +12,24 @@ from torch.nn import functional
 from foveate.batching.decoder import split
 from foveate.batching.frames import as_images
 from foveate.model.families import Family
+from foveate.model.layout import places_of
 from foveate.model.loss import IGNORED
 from foveate.types import Batch, Example
 
 
-def collate_packed(examples: Sequence[Example], family: Family, *, dummy: Example | None = None) -> Batch:
-    """One row [1, T] with the examples end to end; `segments` are their lengths, the dummy's last.
+def collate_packed(
+    examples: Sequence[Example], family: Family, *, dummy: Example | None = None, segments: Sequence[tuple[int, ...]] | None = None
+) -> Batch:
+    """One row [1, T] with the examples end to end, the dummy last.
 
-    The dummy (see Encoder.dummy) lets a rank without media run its towers; it has no label, so it adds nothing.
+    Args:
+        dummy: lets a rank without media run its towers (see Encoder.dummy); it has no label, so it adds nothing.
+        segments: for each example its length, or those of prefix and branches of one that was joined (see share.py); None: all are single.
     """
     rows = _rows(examples, dummy, family)
-    inputs = {"input_ids": torch.cat([row.input_ids for row in rows])[None], "position_ids": _packed_positions(rows)}
+    lengths = [*(segments or [(len(row.input_ids),) for row in examples]), *([(len(dummy.input_ids),)] if dummy else [])]
+    of_row = tuple(found[0] if len(found) == 1 else tuple(found) for found in lengths)
+    inputs = {"input_ids": torch.cat([row.input_ids for row in rows])[None], "position_ids": _packed_positions(rows, of_row)}
     for name in _names(row.token_inputs for row in rows):
         inputs[name] = torch.cat(token_rows(rows, name))[None]
     return Batch(
@@ -30,9 +37,10 @@ def collate_packed(examples: Sequence[Example], family: Family, *, dummy: Exampl
         labels=torch.cat([row.labels for row in rows])[None],
         num_targets=sum(int((row.labels != IGNORED).sum()) for row in rows),
         num_tokens=sum(len(row.input_ids) for row in examples),
-        segments=tuple(len(row.input_ids) for row in rows),
+        segments=of_row,
         origins=tuple(row.origin for row in examples),
         weights=torch.cat([_weights(row) for row in rows])[None] if _are_weighted(rows) else None,
+        units=tuple(row.unit for row in rows if row.unit is not None),
     )
 
 
@@ -60,6 +68,7 @@ def collate_padded(examples: Sequence[Example], family: Family, *, pad_id: int, 
         num_tokens=sum(len(row.input_ids) for row in examples),
         origins=tuple(row.origin for row in examples),
         weights=torch.stack([_pad(_weights(row), longest, 0) for row in rows]) if _are_weighted(rows) else None,
+        units=tuple(row.unit for row in rows if row.unit is not None),
     )
 
 
@@ -73,6 +82,7 @@ def _collate_split(examples: Sequence[Example], family: Family, *, pad_id: int, 
         inputs=read.inputs | {"decoder_input_ids": written.inputs["input_ids"]},
         num_tokens=sum(len(row.input_ids) for row in examples),
         origins=tuple(row.origin for row in examples),
+        units=read.units,
     )
 
 
@@ -107,10 +117,10 @@ def _rows(examples: Sequence[Example], dummy: Example | None, family: Family) ->
     return [as_images(row) for row in rows] if family.frames_are_images else rows
 
 
-def _packed_positions(rows: Sequence[Example]) -> Tensor:
-    """[1, T], or [axes, 1, T] for mRoPE families; restarts at every segment."""
+def _packed_positions(rows: Sequence[Example], segments: Sequence[int | tuple[int, ...]]) -> Tensor:
+    """[1, T], or [axes, 1, T] for mRoPE families; every sample has those that it would have by itself."""
     if all(row.position_ids is None for row in rows):
-        return torch.cat([torch.arange(len(row.input_ids)) for row in rows])[None]
+        return places_of(segments)[None]
     return torch.cat(_position_rows(rows), dim=-1)[:, None]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.utils.data import Dataset
@@ -11,6 +11,8 @@ from foveate.batching.collate import collate_packed, collate_padded
 from foveate.batching.lengths import require_fit
 from foveate.batching.pack import deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
+from foveate.batching.rows import RowPlan
+from foveate.batching.share import Item, item_tokens, join, make_items, share_key
 from foveate.batching.user import UserCollate, collated_by_user
 from foveate.config.batch import BatchSection
 from foveate.data.mixture import Mixture
@@ -31,7 +33,9 @@ class StepData:
     batches: tuple[Batch, ...]  # equally many on every rank
     bad: tuple[tuple[int, Quarantined], ...] = ()  # (place in the step, why), the holes that this rank knows of
     samples: int = 0  # conversations trained by this rank
-    media: int = 0  # images, sounds and clips among them
+    media: int = 0  # images, sounds and clips encoded for them
+    shared_media: int = 0  # those not encoded again, since another conversation of the row has them
+    shared_tokens: int = 0  # tokens not computed again, for the same reason
     positions: int = 0  # computed token positions, padding and dummies included
     error: FoveateError | None = None  # raised by the training process, since a worker can only hand it over
 
@@ -45,6 +49,18 @@ class Share:
     towers: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Row:
+    """A micro-batch and what it was made of; the counts are as in StepData, but `media` are those of all its conversations."""
+
+    batch: Batch
+    samples: int
+    media: int
+    bad: Mapping[int, Quarantined] = field(default_factory=dict)
+    shared_media: int = 0
+    shared_tokens: int = 0
+
+
 class StepSource(Dataset):
     """`[k]` is the data of step k: read, checked, packed, encoded and collated. Picklable; reads files only when asked."""
 
@@ -54,7 +70,7 @@ class StepSource(Dataset):
         mixture: Mixture,
         encoder: Encoder,
         family: Family,
-        plan: Plan,
+        plan: Plan | RowPlan,
         batch: BatchSection,
         share: Share,
         split: str = "train",
@@ -80,70 +96,97 @@ class StepSource(Dataset):
         for place, slot in enumerate(slots):
             try:
                 conversation = self.mixture.conversation(slot)
-                read[place] = conversation, self._length(conversation)
+                read[place] = conversation, self._length(conversation, slot)
             except DataError as error:
                 holes[place] = self._quarantined(slot, error)
-        dealt = self._dealt({place: length for place, (_, length) in read.items()})
-        batches, samples, media = [], 0, 0
+        dealt = self._dealt(read, self.plan.rows(k))
+        rows = []
         for turn, row in enumerate(dealt[self.share.rank]):
-            kinds = (
-                frozenset().union(*(read[place][1].kinds for rank in dealt for place in rank[turn])) if self.share.towers else frozenset()
-            )
-            conversations = {place: read[place][0] for place in row}
+            every = (place for rank in dealt for item in rank[turn] for place in item)
+            kinds = frozenset().union(*(read[place][1].kinds for place in every)) if self.share.towers else frozenset()
             if self.collate is not None:
-                batch, used, bad = self._batch_by_user(list(conversations.values()), spare=next(iter(read.values()))[0])
+                conversations = [read[place][0] for item in row for place in item]
+                rows.append(self._row_by_user(conversations, spare=next(iter(read.values()))[0]))
             else:
-                batch, used, bad = self._batch(slots, conversations, kinds)
-            holes |= bad
-            samples, media = samples + len(used), media + sum(len(conversation.media) for conversation in used)
-            batches.append(batch)
+                rows.append(self._row(slots, row, read, kinds))
         sequences = ("input_ids", "decoder_input_ids")
-        positions = sum(batch.inputs[name].numel() for batch in batches for name in sequences if name in batch.inputs)
-        return StepData(step=k, batches=tuple(batches), bad=tuple(holes.items()), samples=samples, media=media, positions=positions)
+        positions = sum(row.batch.inputs[name].numel() for row in rows for name in sequences if name in row.batch.inputs)
+        return StepData(
+            step=k,
+            batches=tuple(row.batch for row in rows),
+            bad=tuple({place: bad for found in (holes, *(row.bad for row in rows)) for place, bad in found.items()}.items()),
+            samples=sum(row.samples for row in rows),
+            media=sum(row.media - row.shared_media for row in rows),
+            shared_media=sum(row.shared_media for row in rows),
+            shared_tokens=sum(row.shared_tokens for row in rows),
+            positions=positions,
+        )
 
-    def _dealt(self, lengths: dict[int, Length]) -> list[list[list[int]]]:
-        """For every rank its rows, of places in the step."""
+    def _dealt(self, read: Mapping[int, tuple[Conversation, Length]]) -> list[list[list[Item]]]:
+        """For every rank its rows, of conversations or groups of them, as places in the step."""
         arrange, world = pack_rows if self.packs else pad_rows, self.share.world
-        dealt: list[list[list[int]]] = [[] for _ in range(world)]
+        dealt: list[list[list[Item]]] = [[] for _ in range(world)]
+        lengths = {place: length for place, (_, length) in read.items()}
+        shares = self.packs and self.batch.share_media
+        keys = {place: share_key(*found) for place, found in read.items()} if shares else {}
         kinds = {place: length.kinds for place, length in lengths.items()}
         for group, most in together(kinds, self.family.alone, self.batch.micro_size):
-            costs = [lengths[place].tokens for place in group]
-            rows = arrange(costs, max_tokens=self.batch.max_tokens, max_items=most, rows=world)
+            inside = {place: lengths[place] for place in group}
+            items = make_items(inside, keys, max_tokens=self.batch.max_tokens, max_items=most, at_least=world)
+            costs = [item_tokens(item, lengths) for item in items]
+            rows = arrange(costs, max_tokens=self.batch.max_tokens, max_items=most, rows=world, counts=[len(item) for item in items])
             for rank, share in enumerate(deal(rows, costs, world)):
-                dealt[rank] += [[group[i] for i in row] for row in share]
+                dealt[rank] += [[items[i] for i in row] for row in share]
         return dealt
 
-    def _length(self, conversation: Conversation) -> Length:
+    def _length(self, conversation: Conversation, slot: int) -> Length:
         if self.collate is not None:
             return Length(tokens=1)
         length = self.encoder.length(conversation)
-        require_fit(conversation, length, max_tokens=self.batch.max_tokens)
+        require_fit(conversation, length, max_tokens=self.batch.max_tokens, max_patches=self.batch.max_patches)
+        if isinstance(self.plan, RowPlan):
+            self.plan.require_planned(conversation, length, slot)
         return length
 
-    def _batch(
-        self, slots: list[int], conversations: dict[int, Conversation], kinds: frozenset[str]
-    ) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
-        examples, used, bad = [], [], {}
-        for place, conversation in conversations.items():
-            try:
-                examples.append(self.encoder(conversation))
-                used.append(conversation)
-            except DataError as error:
-                bad[place] = self._quarantined(slots[place], error)
+    def _row(
+        self, slots: list[int], row: Sequence[Item], read: Mapping[int, tuple[Conversation, Length]], kinds: frozenset[str]
+    ) -> _Row:
+        samples: list[tuple[Example, tuple[int, ...]]] = []  # with the lengths of prefix and branches, or that of one
+        used, bad, shared_media, shared_tokens = [], {}, 0, 0
+        for item in row:
+            members = []
+            for place in item:
+                try:
+                    members.append(self.encoder(read[place][0]))
+                    used.append(read[place][0])
+                except DataError as error:
+                    bad[place] = self._quarantined(slots[place], error)
+            joined = join(members, lead_tokens=read[item[0]][1].lead_tokens) if len(members) > 1 else None
+            if joined is None:
+                samples += [(member, (len(member.input_ids),)) for member in members]
+                continue
+            samples.append(joined)
+            shared_media += (len(members) - 1) * len(read[item[0]][0].media)
+            shared_tokens += (len(members) - 1) * joined[1][0]
+        examples = [example for example, _ in samples]
         lacking = kinds - frozenset().union(*(example.kinds for example in examples))
         dummy = self._dummy(lacking) if lacking or not examples else None
         if self.packs:
-            return collate_packed(examples, self.family, dummy=dummy), used, bad
-        return collate_padded(examples, self.family, pad_id=self.encoder.pad_id, dummy=dummy), used, bad
+            batch = collate_packed(examples, self.family, dummy=dummy, segments=[segment for _, segment in samples])
+        else:
+            batch = collate_padded(examples, self.family, pad_id=self.encoder.pad_id, dummy=dummy)
+        media = sum(len(conversation.media) for conversation in used)
+        batch = replace(batch, origins=tuple(conversation.origin for conversation in used))
+        return _Row(batch=batch, samples=len(used), media=media, bad=bad, shared_media=shared_media, shared_tokens=shared_tokens)
 
-    def _batch_by_user(
-        self, conversations: list[Conversation], spare: Conversation
-    ) -> tuple[Batch, list[Conversation], dict[int, Quarantined]]:
+    def _row_by_user(self, conversations: list[Conversation], spare: Conversation) -> _Row:
         if conversations:
-            return collated_by_user(self.collate, conversations), conversations, {}
+            media = sum(len(conversation.media) for conversation in conversations)
+            return _Row(batch=collated_by_user(self.collate, conversations), samples=len(conversations), media=media)
         # A rank without a share still has to take part in the collectives: it computes a sample that is not scored.
         batch = collated_by_user(self.collate, [spare])
-        return replace(batch, labels=torch.full_like(batch.labels, IGNORED), num_targets=0, num_tokens=0, origins=(), weights=None), [], {}
+        batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED), num_targets=0, num_tokens=0, origins=(), weights=None)
+        return _Row(batch=batch, samples=0, media=0)
 
     def _dummy(self, kinds: frozenset[str]) -> Example:
         if kinds not in self._dummies:

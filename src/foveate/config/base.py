@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,3 +23,4 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are errors, no coercion from strings to other types, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    replaced: ClassVar[Mapping[str, str]] = MappingProxyType({})  # field -> the one that takes its place where it is set

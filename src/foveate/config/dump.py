@@ -28,10 +28,11 @@ def dump_values(values: Mapping[str, Any], comments: Mapping[str, str] = Mapping
 
 
 def _plain(value: Any) -> Any:
-    """Sections as dicts, without the fields that are null by default and by choice."""
+    """Sections as dicts, without the fields that are null by default and by choice, or in whose place another stands."""
     if isinstance(value, Section):
         fields = type(value).model_fields
-        return {name: _plain(item) for name, item in value if item is not None or fields[name].default is not None}
+        given = {name: item for name, item in value if item is not None or fields[name].default is not None}
+        return {name: _plain(item) for name, item in given.items() if value.replaced.get(name) not in given}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -45,16 +45,8 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
         yield from _data(data)
     if isinstance(media, MediaSection):
         yield from _media(media)
-    if isinstance(batch, BatchSection) and batch.micro_size is not None and batch.micro_size > batch.size:
-        fix = "make it at most batch.size"
-        yield Broken(
-            path="batch.micro_size", problem=f"is {batch.micro_size}, above batch.size ({batch.size})", fix=fix, also=("batch.size",)
-        )
-    if isinstance(batch, BatchSection) and isinstance(data, DataSection):
-        for index, source in enumerate(data.train):
-            if source.streaming and source.shuffle_buffer < batch.size:
-                problem, path = f"is {source.shuffle_buffer}, below batch.size ({batch.size})", f"data.train.{index}.shuffle_buffer"
-                yield Broken(path=path, problem=problem, fix="make it several times batch.size", also=("batch.size",))
+    if isinstance(batch, BatchSection):
+        yield from _batch(batch, data if isinstance(data, DataSection) else None)
     if isinstance(optim, OptimSection):
         yield from _optim(optim)
     if isinstance(optim, OptimSection) and isinstance(tuning, TuningSection):
@@ -69,6 +61,29 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
     log = sections["log"]
     if isinstance(log, list):
         yield from twice("log", log)
+
+
+def _batch(batch: BatchSection, data: DataSection | None) -> Iterator[Broken]:
+    if batch.rows is not None and "size" in batch.model_fields_set:
+        problem = "has no place beside batch.rows: a step is so many conversations, or so many rows"
+        yield Broken(path="batch.size", problem=problem, fix="keep one of the two", also=("batch.rows",))
+    elif batch.rows is None and batch.micro_size is not None and batch.micro_size > batch.size:
+        problem, fix = f"is {batch.micro_size}, above batch.size ({batch.size})", "make it at most batch.size"
+        yield Broken(path="batch.micro_size", problem=problem, fix=fix, also=("batch.size",))
+    if data is None:
+        return
+    if data.collate is not None:
+        for name in ("rows", "max_patches"):
+            if batch.model_dump()[name] is not None:
+                problem = "needs the lengths of the records, which a collate function of your own keeps to itself"
+                yield Broken(path=f"batch.{name}", problem=problem, fix="remove it, or data.collate", also=("data.collate",))
+    for index, source in enumerate(data.train):
+        if source.streaming and batch.rows is not None:
+            problem, fix = "needs the lengths of all records, which a stream does not tell", "use batch.size, or drop `streaming`"
+            yield Broken(path="batch.rows", problem=problem, fix=fix, also=(f"data.train.{index}.streaming",))
+        elif source.streaming and source.shuffle_buffer < batch.size:
+            problem, path = f"is {source.shuffle_buffer}, below batch.size ({batch.size})", f"data.train.{index}.shuffle_buffer"
+            yield Broken(path=path, problem=problem, fix="make it several times batch.size", also=("batch.size",))
 
 
 def _media(media: MediaSection) -> Iterator[Broken]:

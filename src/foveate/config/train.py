@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foveate.config.base import FilePath, Section
 
 MetricName = Literal["loss", "exact_match", "vqa_accuracy", "wer"]
+RecomputeMode = Literal["none", "selective", "full"]  # from the fastest to the smallest
+
+
+def _as_mode(value: Any) -> Any:
+    """The two words that the field had before it had four."""
+    return {True: "full", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class TrainSection(Section):
@@ -25,7 +31,20 @@ class TrainSection(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`bfloat16` computes under autocast; `auto` does so on devices with native support."
     )
-    gradient_checkpointing: bool = Field(False, description="Recompute activations of trained blocks; frozen towers are skipped.")
+    gradient_checkpointing: Annotated[
+        Literal["auto", "none", "selective", "full"], BeforeValidator(_as_mode, Literal["auto", "none", "selective", "full"] | bool)
+    ] = Field(
+        "auto",
+        description="Which activations of trained blocks are recomputed instead of kept: `full` all, `selective` the cheap ones, not the "
+        "results of matrix products and attention. `auto` takes the fastest that is predicted to fit in memory. `true` is `full`, `false` "
+        "is `none`. Frozen towers have nothing to recompute.",
+    )
+    checkpoint_parts: list[Literal["language", "vision"]] = Field(
+        default_factory=lambda: ["language", "vision"], description="Where activations are recomputed: in the blocks of these parts."
+    )
+    compile: bool = Field(
+        False, description="Compiles the repeated blocks with torch.compile, once for all row lengths; takes minutes at the start."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
 
 

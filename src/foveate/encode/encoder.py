@@ -113,7 +113,7 @@ class Encoder:
         self._check_one_answer(conversation, where)
         text = self._prover.shielded(conversation, where)
         sizes = self._inputs.sizes(conversation)
-        return Length(tokens=self._expansion.count(text, sizes, where), kinds=frozenset(size.kind for size in sizes))
+        return self._expansion.length(text, sizes, where)
 
     def prompt(self, conversation: Conversation) -> Example:
         """What the last assistant turn is generated from: no label, and no position ids, which the model's `generate` makes itself.

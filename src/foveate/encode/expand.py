@@ -7,6 +7,7 @@ instead: slower, equally exact.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from foveate.encode.media import LARGER, SMALL, MediaInputs, Size
 from foveate.encode.probe import REFUSALS, Facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
 from foveate.errors import DataError, TemplateError
-from foveate.types import MediaKind
+from foveate.types import Length, MediaKind
 
 _CHEAP_SHAPES = {"image": ((32, 128), (128, 32), (56, 56))}  # processors that enlarge an image may cut a long one into fewer tiles
 _UNLIKE = [SMALL["video"], replace(SMALL["video"], frames=(0, 1))]  # clips of several lengths in one conversation
@@ -48,13 +49,27 @@ class Expansion:
         # SmolVLM writes the longest clip's number of frames of each clip; others refuse clips of several lengths.
         self._alike = self.plain and "video" in self._placeholders and not self._is_plain_for(_UNLIKE)
 
-    def count(self, text: str, sizes: Sequence[Size], where: str) -> int:
-        """Tokens of rendered (perhaps shielded) text with these media."""
+    def length(self, text: str, sizes: Sequence[Size], where: str) -> Length:
+        """Of rendered (perhaps shielded) text with these media."""
         self.check_places(text, sizes, where)
+        kinds = frozenset(size.kind for size in sizes)
         if not self.plain or (self._alike and len({len(size.frames) for size in sizes if size.kind == "video"}) > 1):
-            return len(self._by_processor(text, sizes, where).ids)
+            return Length(tokens=len(self._by_processor(text, sizes, where).ids), kinds=kinds)
         short, extra = self._expand(text, sizes, where, short=True)
-        return len(self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text)).ids) + extra
+        heard = self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text))
+        found = Length(tokens=len(heard.ids) + extra, kinds=kinds)
+        lead = self._lead(heard, text, len(short)) if sizes else None
+        if lead is None:
+            return found
+        digest = hashlib.blake2b(repr((lead, extra)).encode(), digest_size=16).hexdigest()
+        return replace(found, lead=digest, lead_tokens=len(lead) + extra)
+
+    def _lead(self, heard: Heard, text: str, length: int) -> list[int] | None:
+        """The ids up to the end of the last medium, in a text of `length` made from `text`; None where a token reaches over that end."""
+        last = max(text.rfind(token) + len(token) for token in self._placeholders.values() if token in text)
+        end = length - (len(text) - last)
+        count = next((i for i, (_, stop) in enumerate(heard.offsets) if stop > end), len(heard.ids))
+        return heard.ids[:count] if count and heard.offsets[count - 1][1] == end else None
 
     def check(self, heard: Heard, text: str, sizes: Sequence[Size], where: str) -> None:
         """That the processor gave the marked text to its tokenizer as it would have given the plain one. Raises TemplateError."""

@@ -1,20 +1,21 @@
 """Attention within each packed sample: a row of several samples is a list of segments, and no T x T mask is ever made.
 
-Registered with transformers as `foveate_segments`. While `segments()` is active, queries of a segment see the keys of that
-segment only, by one SDPA call for each run of equally long segments; otherwise (generation, padded batches) it is plain SDPA.
+Registered with transformers as `foveate_segments`. While `segments()` is active, a query sees the keys of its own sample only, the
+prefix that it shares with others included (see layout.py); otherwise (generation, padded batches) it is plain SDPA. On a CPU each
+stretch of the row is one call of SDPA; on a GPU the row is one call of a kernel (kernels.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from foveate.errors import ModelError
+from foveate.model.layout import Segments, Stretch, mask_of, splits, stretches
 
 NAME = "foveate_segments"
 # What some language models (gpt-oss, Gemma 2) give their attention and SDPA would leave out without a word.
@@ -22,42 +23,32 @@ _NOT_IN_SDPA = ("s_aux", "softcap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Run:
-    """Neighbouring segments of one length: tokens start..stop of the row."""
-
-    start: int
-    stop: int
-    count: int
-    blocks: Tensor | None  # [count, length] on the CPU where an image attends in both directions within them, else None
-
-    @property
-    def length(self) -> int:
-        """Tokens of each of them."""
-        return (self.stop - self.start) // self.count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Segments:
-    runs: tuple[_Run, ...]
-    masks: dict[tuple[int, int | None], Tensor]  # (a run's start, window) -> its mask: the same in every layer, so made once
+class _Row:
+    stretches: tuple[Stretch, ...]
+    splits: list[int]
+    masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)  # (start, window): equal in every layer
 
 
 # A plain variable, not a context variable: with gradient checkpointing the recomputation runs in autograd's own threads,
 # which do not inherit context variables. One process trains one micro-batch at a time.
-_active: _Segments | None = None
+_active: _Row | None = None
 
 
 @contextmanager
-def segments(lengths: tuple[int, ...] | None, blocks: Tensor | None = None) -> Iterator[None]:
+def segments(lengths: Segments | None, blocks: Tensor | None = None) -> Iterator[None]:
     """Declare the packed row that is trained within this block; it must span forward and backward.
 
     Args:
-        lengths: the segments' lengths, summing to T; None leaves attention as it is.
+        lengths: of the samples, summing to T, (prefix, branch, ...) for those that begin alike; None leaves attention as it is.
         blocks: [1, T], 1 at the tokens of images that attend in both directions, for families that have it; on the CPU, so that
             looking at it never waits for a GPU.
     """
     global _active
-    _active = None if lengths is None else _Segments(runs=_runs(lengths, None if blocks is None else blocks[0].cpu()), masks={})
+    if lengths is None:
+        _active = None
+    else:
+        found = stretches(lengths, None if blocks is None else blocks[0].cpu())
+        _active = _Row(stretches=found, splits=splits(found))
     try:
         yield
     finally:
@@ -99,57 +90,34 @@ def _attend(
     ignored = [name for name in _NOT_IN_SDPA if options.get(name) is not None]
     if ignored:
         raise ModelError(f"packed attention knows no {', '.join(ignored)}", where="batch.pack", fix="set model.attention to eager")
-    runs, window, outputs = _active.runs, options.get("sliding_window"), []
-    if runs[-1].stop != query.shape[2]:
-        raise ValueError(f"segments sum to {runs[-1].stop} but the row has {query.shape[2]} tokens")
-    for run in runs:
-        q, k, v = (_rows(states[:, :, run.start : run.stop], run.count) for states in (query, key, value))
-        out, _ = sdpa_attention_forward(module, q, k, v, _mask_of(run, window, q.device), **options)
-        outputs.append(out.reshape(1, run.stop - run.start, *out.shape[2:]))
-    return torch.cat(outputs, dim=1), None
-
-
-def _runs(lengths: tuple[int, ...], blocks: Tensor | None) -> tuple[_Run, ...]:
-    """lengths, and blocks [T] on the CPU -> runs of equal lengths."""
-    found, start = [], 0
-    for length, run in groupby(lengths):
-        count = len(list(run))
-        stop = start + length * count
-        inside = None if blocks is None else blocks[start:stop].view(count, length)
-        found.append(_Run(start=start, stop=stop, count=count, blocks=inside if inside is not None and bool(inside.any()) else None))
-        start = stop
-    return tuple(found)
+    row, window, outputs = _active, options.get("sliding_window"), []
+    if sum(row.splits) != query.shape[2]:
+        raise ValueError(f"segments sum to {sum(row.splits)} but the row has {query.shape[2]} tokens")
+    cut = [states.split(row.splits, dim=2) for states in (query, key, value)]
+    prefix: tuple[Tensor, ...] = ()
+    for stretch, *states in zip(row.stretches, *cut, strict=True):
+        mask = _mask_of(stretch, window, query.device)
+        if stretch.prefix is None:
+            q, k, v = (_rows(part, len(stretch.lengths)) for part in states)
+            prefix = tuple(states[1:])  # where branches follow, this is their prefix
+        else:
+            q, k, v = states[0], *(torch.cat(pair, dim=2) for pair in zip(prefix, states[1:], strict=True))
+        out, _ = sdpa_attention_forward(module, q, k, v, mask, **options)
+        outputs.append(out.reshape(1, stretch.stop - stretch.start, *out.shape[2:]))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
 
 
 def _rows(states: Tensor, count: int) -> Tensor:
     """[1, heads, count * length, d] -> [count, heads, length, d]."""
+    if count == 1:
+        return states
     _, heads, total, width = states.shape
-    return (
-        states.view(heads, count, total // count, width).transpose(0, 1)
-        if states.is_contiguous()
-        else (states[0].reshape(heads, count, total // count, width).transpose(0, 1))
-    )
+    return states[0].reshape(heads, count, total // count, width).transpose(0, 1)
 
 
-def _mask_of(run: _Run, window: int | None, device: torch.device) -> Tensor | None:
-    """None where plain causal attention is meant, else [count or 1, 1, length, length], True = may attend."""
-    if run.blocks is None and (window is None or run.length <= window):
-        return None
-    key = (run.start, window)
+def _mask_of(stretch: Stretch, window: int | None, device: torch.device) -> Tensor | None:
+    key = (stretch.start, window)
     if key not in _active.masks:
-        offset = torch.arange(run.length)[:, None] - torch.arange(run.length)[None, :]
-        allowed = (offset >= 0)[None]
-        if window is not None:
-            allowed = allowed & (offset < window)[None]
-        if run.blocks is not None:
-            allowed = allowed | _same_block(run.blocks)
-        _active.masks[key] = allowed[:, None].to(device)
+        mask = mask_of(stretch, window)
+        _active.masks[key] = mask if mask is None else mask.to(device)
     return _active.masks[key]
-
-
-def _same_block(blocks: Tensor) -> Tensor:
-    """[count, length] of 0/1 -> [count, length, length], True where both tokens lie in the same unbroken run of ones."""
-    inside = blocks.bool()
-    starts = inside & ~torch.nn.functional.pad(inside, (1, 0))[:, :-1]
-    number = torch.where(inside, starts.long().cumsum(1), 0)
-    return (number[:, :, None] == number[:, None, :]) & inside[:, :, None]
