@@ -134,11 +134,15 @@ def shares_media(subject: Subject) -> str:
     for kind in kinds:
         talks = [subject.played(script, kind) for script in SAME]
         lengths = {place: subject.encoder.length(talk) for place, talk in enumerate(talks)}
+        if not lengths[0].lead:
+            raise CantDo("its processor rewrites what stands around a medium")
         keys = {place: share_key(talks[place], length) for place, length in lengths.items()}
         items = make_items(lengths, keys, max_tokens=1 << 20)
         assert len(items) == 1, f"{kind}: the conversations are not known to be about one medium"
         members = [subject.encoder(talks[place]) for place in items[0]]
-        joined = join(members, lead_tokens=lengths[0].lead_tokens)
+        words = [subject.encoder.words(talks[place]) for place in items[0]]
+        assert all(torch.equal(word.labels, member.labels) for word, member in zip(words, members, strict=True))
+        joined = join(members[0], words[1:], lead_tokens=lengths[0].lead_tokens)
         assert joined is not None, f"{kind}: the conversations do not begin alike"
         assert sum(joined[1]) <= item_tokens(items[0], lengths)
         shared.append((members, joined))

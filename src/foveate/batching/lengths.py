@@ -14,14 +14,21 @@ from foveate.errors import DataError
 from foveate.types import Conversation, Length, Row
 
 
-def require_fit(conversation: Conversation, length: Length, *, max_tokens: int) -> None:
-    """Raises DataError (too_long) where a conversation exceeds the budget of a micro-batch."""
+def require_fit(conversation: Conversation, length: Length, *, max_tokens: int, max_patches: int | None = None) -> None:
+    """Raises DataError (too_long, too_many_patches) where a conversation exceeds a budget of a micro-batch."""
     if length.tokens > max_tokens:
         raise DataError(
             f"{length.tokens} tokens do not fit batch.max_tokens = {max_tokens}",
             reason="too_long",
             where=str(conversation.origin),
             fix="raise batch.max_tokens, or set max_pixels on the source to shrink its images",
+        )
+    if max_patches is not None and length.patches > max_patches:
+        raise DataError(
+            f"its media are {length.patches} patches (frames of sounds), which do not fit batch.max_patches = {max_patches}",
+            reason="too_many_patches",
+            where=str(conversation.origin),
+            fix="raise batch.max_patches, or set max_pixels on the source to shrink its images",
         )
 
 
@@ -31,6 +38,7 @@ def judge(
     *,
     encoder: Encoder | None,
     max_tokens: int,
+    max_patches: int | None = None,
     rules: MediaSection,
     decode: bool,
     given: Row | None = None,
@@ -44,16 +52,17 @@ def judge(
 
     FoveateErrors that are no record's fault (a missing package, a template that can't be used) pass through.
     """
-    origin, length, odd = mixture.origin(index), None, 0
+    origin, length, odd, fits = mixture.origin(index), None, 0, False
     try:
         conversation = mixture.conversation(index, given)
         if encoder is not None:  # reads the headers as well
             length = encoder.length(conversation)
-            require_fit(conversation, length, max_tokens=max_tokens)
+            require_fit(conversation, length, max_tokens=max_tokens, max_patches=max_patches)
+            fits = True
         if encoder is None or decode:
             odd = check_media(conversation, level="decode" if decode else "headers", rules=rules)
         else:
             odd = sum(has_wrong_suffix(medium) for medium in conversation.media)
     except DataError as error:
-        return Verdict(index=index, origin=origin, error=error, length=length)
-    return Verdict(index=index, origin=origin, conversation=conversation, length=length, wrong_suffix=odd)
+        return Verdict(index=index, origin=origin, error=error, length=length, fits=fits)
+    return Verdict(index=index, origin=origin, conversation=conversation, length=length, fits=fits, wrong_suffix=odd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,10 +10,10 @@ from torch.utils.data import Dataset
 
 from foveate.batching.collate import collate_packed, collate_padded
 from foveate.batching.lengths import require_fit
-from foveate.batching.pack import deal, pack_rows, pad_rows, together
+from foveate.batching.pack import cost, deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
 from foveate.batching.rows import RowPlan
-from foveate.batching.share import Item, item_tokens, join, make_items, share_key
+from foveate.batching.share import Item, Sample, item_tokens, join, make_items, share_key
 from foveate.batching.user import UserCollate, collated_by_user
 from foveate.config.batch import BatchSection
 from foveate.data.mixture import Mixture
@@ -22,7 +23,7 @@ from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
-from foveate.types import Batch, Conversation, Example, Length, Origin
+from foveate.types import Batch, Conversation, Encode, Example, Length, Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,10 +76,12 @@ class StepSource(Dataset):
         share: Share,
         split: str = "train",
         collate: UserCollate | None = None,
+        encode: Encode | None = None,
     ) -> None:
         self.mixture, self.encoder, self.family, self.plan, self.batch = mixture, encoder, family, plan, batch
         self.share, self.split, self.collate = share, split, collate
         self.packs = batch.pack and family.packs and collate is None
+        self.encode: Encode = encode if encode is not None else encoder  # with features from the cache, see units.py
         self._dummies: dict[frozenset[str], Example] = {}
 
     def __len__(self) -> int:
@@ -92,13 +95,24 @@ class StepSource(Dataset):
 
     def _build(self, k: int) -> StepData:
         slots, holes = self.plan.step(k), {}
-        read: dict[int, tuple[Conversation, Length]] = {}
+        conversations: dict[int, Conversation] = {}
         for place, slot in enumerate(slots):
             try:
-                conversation = self.mixture.conversation(slot)
-                read[place] = conversation, self._length(conversation, slot)
+                conversations[place] = self.mixture.conversation(slot)
             except DataError as error:
                 holes[place] = self._quarantined(slot, error)
+        if self.collate is not None:
+            return self._made(k, slots, conversations, holes)
+        with self.encoder.ahead(list(conversations.values()), encoded=self.share.world == 1):  # others encode most, where there are others
+            return self._made(k, slots, conversations, holes)
+
+    def _made(self, k: int, slots: list[int], conversations: Mapping[int, Conversation], holes: dict[int, Quarantined]) -> StepData:
+        read: dict[int, tuple[Conversation, Length]] = {}
+        for place, conversation in conversations.items():
+            try:
+                read[place] = conversation, self._length(conversation, slots[place])
+            except DataError as error:
+                holes[place] = self._quarantined(slots[place], error)
         dealt = self._dealt(read, self.plan.rows(k))
         rows = []
         for turn, row in enumerate(dealt[self.share.rank]):
@@ -122,22 +136,38 @@ class StepSource(Dataset):
             positions=positions,
         )
 
-    def _dealt(self, read: Mapping[int, tuple[Conversation, Length]]) -> list[list[list[Item]]]:
-        """For every rank its rows, of conversations or groups of them, as places in the step."""
-        arrange, world = pack_rows if self.packs else pad_rows, self.share.world
-        dealt: list[list[list[Item]]] = [[] for _ in range(world)]
+    def _dealt(self, read: Mapping[int, tuple[Conversation, Length]], planned: Sequence[range] | None) -> list[list[list[Item]]]:
+        """For every rank its rows, of conversations or groups of them, as places in the step; `planned`: the rows made ahead."""
+        dealt: list[list[list[Item]]] = [[] for _ in range(self.share.world)]
         lengths = {place: length for place, (_, length) in read.items()}
         shares = self.packs and self.batch.share_media
         keys = {place: share_key(*found) for place, found in read.items()} if shares else {}
         kinds = {place: length.kinds for place, length in lengths.items()}
         for group, most in together(kinds, self.family.alone, self.batch.micro_size):
-            inside = {place: lengths[place] for place in group}
-            items = make_items(inside, keys, max_tokens=self.batch.max_tokens, max_items=most, at_least=world)
-            costs = [item_tokens(item, lengths) for item in items]
-            rows = arrange(costs, max_tokens=self.batch.max_tokens, max_items=most, rows=world, counts=[len(item) for item in items])
-            for rank, share in enumerate(deal(rows, costs, world)):
-                dealt[rank] += [[items[i] for i in row] for row in share]
+            rows = self._rows({place: lengths[place] for place in group}, keys, most, planned)
+            costs = {item: cost(item_tokens(item, lengths), lengths[item[0]].patches) for row in rows for item in row}
+            for rank, share in enumerate(deal(rows, costs, self.share.world)):
+                dealt[rank] += share
         return dealt
+
+    def _rows(
+        self, lengths: Mapping[int, Length], keys: Mapping[int, Hashable | None], most: int | None, planned: Sequence[range] | None
+    ) -> list[list[Item]]:
+        """The rows of conversations that may share rows, at most so many in each."""
+        limits = {"max_tokens": self.batch.max_tokens, "max_items": most}
+        if planned is not None:
+            within = [{place: lengths[place] for place in row if place in lengths} for row in planned]
+            return [make_items(row, keys, **limits) for row in within if row]
+        items = make_items(lengths, keys, **limits, at_least=self.share.world)
+        rows = (pack_rows if self.packs else pad_rows)(
+            [item_tokens(item, lengths) for item in items],
+            **limits,
+            rows=self.share.world,
+            counts=[len(item) for item in items],
+            patches=[lengths[item[0]].patches for item in items],  # conversations that share their media compute them once
+            max_patches=self.batch.max_patches,
+        )
+        return [[items[i] for i in row] for row in rows]
 
     def _length(self, conversation: Conversation, slot: int) -> Length:
         if self.collate is not None:
@@ -151,23 +181,17 @@ class StepSource(Dataset):
     def _row(
         self, slots: list[int], row: Sequence[Item], read: Mapping[int, tuple[Conversation, Length]], kinds: frozenset[str]
     ) -> _Row:
-        samples: list[tuple[Example, tuple[int, ...]]] = []  # with the lengths of prefix and branches, or that of one
+        samples: list[Sample] = []
         used, bad, shared_media, shared_tokens = [], {}, 0, 0
         for item in row:
-            members = []
-            for place in item:
-                try:
-                    members.append(self.encoder(read[place][0]))
-                    used.append(read[place][0])
-                except DataError as error:
-                    bad[place] = self._quarantined(slots[place], error)
-            joined = join(members, lead_tokens=read[item[0]][1].lead_tokens) if len(members) > 1 else None
+            found, joined = self._item(slots, item, read, bad)
+            used += [read[place][0] for place in found]
             if joined is None:
-                samples += [(member, (len(member.input_ids),)) for member in members]
+                samples += [(example, (len(example.input_ids),)) for example in found.values()]
                 continue
             samples.append(joined)
-            shared_media += (len(members) - 1) * len(read[item[0]][0].media)
-            shared_tokens += (len(members) - 1) * joined[1][0]
+            shared_media += (len(found) - 1) * len(read[item[0]][0].media)
+            shared_tokens += (len(found) - 1) * joined[1][0]
         examples = [example for example, _ in samples]
         lacking = kinds - frozenset().union(*(example.kinds for example in examples))
         dummy = self._dummy(lacking) if lacking or not examples else None
@@ -178,6 +202,40 @@ class StepSource(Dataset):
         media = sum(len(conversation.media) for conversation in used)
         batch = replace(batch, origins=tuple(conversation.origin for conversation in used))
         return _Row(batch=batch, samples=len(used), media=media, bad=bad, shared_media=shared_media, shared_tokens=shared_tokens)
+
+    def _item(
+        self, slots: list[int], item: Item, read: Mapping[int, tuple[Conversation, Length]], bad: dict[int, Quarantined]
+    ) -> tuple[dict[int, Example], Sample | None]:
+        """The conversations of an item that can be used, and what they are joined to; the media are opened for the first of them alone."""
+        found: dict[int, Example] = {}
+        for place in item:
+            words = self._encoded(slots, place, read, bad, self.encoder.words) if found else None
+            example = words or (self._encoded(slots, place, read, bad, self.encode) if place not in bad else None)
+            if example is not None:
+                found[place] = example
+        if len(found) < 2:
+            return found, None
+        first, *others = found.values()
+        joined = join(first, others, lead_tokens=read[item[0]][1].lead_tokens)
+        if joined is not None:
+            return found, joined
+        # The others do not go on like the first after all: each needs its own media.
+        again = {place: self._encoded(slots, place, read, bad, self.encode) for place in list(found)[1:]}
+        return {place: example for place, example in (found | again).items() if example is not None}, None
+
+    def _encoded(
+        self,
+        slots: list[int],
+        place: int,
+        read: Mapping[int, tuple[Conversation, Length]],
+        bad: dict[int, Quarantined],
+        encode: Callable[[Conversation], Example | None],
+    ) -> Example | None:
+        try:
+            return encode(read[place][0])
+        except DataError as error:
+            bad[place] = self._quarantined(slots[place], error)
+            return None
 
     def _row_by_user(self, conversations: list[Conversation], spare: Conversation) -> _Row:
         if conversations:

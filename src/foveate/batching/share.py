@@ -1,7 +1,7 @@
 """Conversations about the same media: one prefix, which holds the media, and a branch for each conversation.
 
 Grouping is decided by headers alone, as packing is: the media's identity and the tokens up to the end of the last of them. What the
-conversations have in common is then found on the encoded ids, positions and type ids themselves; where these disagree nothing is shared.
+conversations have in common is then found on their ids themselves; where these differ before the last medium's end nothing is shared.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from foveate.model.loss import IGNORED
 from foveate.types import Conversation, Example, Length, Text
 
 Item = tuple[int, ...]  # places of the conversations that share a prefix; one alone shares nothing
+Sample = tuple[Example, tuple[int, ...]]  # with the lengths of prefix and branches, or its own
 
 
 def share_key(conversation: Conversation, length: Length) -> Hashable | None:
@@ -71,50 +72,60 @@ def item_tokens(item: Item, lengths: Mapping[int, Length]) -> int:
     return sum(lengths[place].tokens for place in item) - shared
 
 
-def join(members: Sequence[Example], *, lead_tokens: int) -> tuple[Example, tuple[int, ...]] | None:
+def join(first: Example, others: Sequence[Example], *, lead_tokens: int) -> Sample | None:
     """Conversations that begin alike as one: ids [prefix + branches], and the lengths (prefix, branch, ...).
 
-    `media` are those of the first, which stand for the others'. None where they don't begin alike up to the end of the last medium,
-    `lead_tokens`. The prefix ends so early that no branch's first token is trained: its last token would have to predict one for each.
+    Args:
+        first: a conversation with its media, which stand for those of all.
+        others: the ids and labels of the others (see Encoder.words).
+        lead_tokens: where the last medium ends in each.
+
+    None where they don't begin alike up to there, or where what follows it in `first` does not stand in plain order. The prefix ends so
+    early that no branch's first token is trained: its last token would have to predict one for each.
     """
-    shared = _common(members)
-    if shared < lead_tokens:
+    members = (first, *others)
+    shared = min(_first_trained(member) - 1 for member in members)
+    shared = min([shared, *(_alike(first.input_ids, other.input_ids) for other in others)])
+    if shared < max(lead_tokens, 1) or not _is_plain_text(first, lead_tokens):
         return None
-    first, parts = members[0], [members[0], *members]
-    spans = [slice(0, shared), *(slice(shared, None) for _ in members)]
-    weighted = any(member.weights is not None for member in members)
+    lengths = [len(member.input_ids) - shared for member in members]
+    along = {name: _stretched(tensor[:shared], sum(lengths)) for name, tensor in first.token_inputs.items()}
     joined = replace(
         first,
-        input_ids=_cat([part.input_ids for part in parts], spans),
-        labels=_cat([part.labels for part in parts], spans),
-        weights=_cat([_weights(part) for part in parts], spans) if weighted else None,
-        position_ids=None if first.position_ids is None else _cat([part.position_ids for part in parts], spans, axis=-1),
-        token_inputs={name: _cat([part.token_inputs[name] for part in parts], spans) for name in first.token_inputs},
+        input_ids=_cat([member.input_ids for member in members], shared),
+        labels=_cat([member.labels for member in members], shared),
+        weights=_cat([_weights(member) for member in members], shared) if any(member.weights is not None for member in members) else None,
+        position_ids=None if first.position_ids is None else _positions(first.position_ids, shared, lengths),
+        token_inputs=along,
     )
-    return joined, (shared, *(len(member.input_ids) - shared for member in members))
+    return joined, (shared, *lengths)
 
 
-def _common(members: Sequence[Example]) -> int:
-    """Tokens that all begin with, alike in everything that goes along them and untrained; the token after them is untrained too."""
-    first = members[0]
-    most = min(_first_trained(member) - 1 for member in members)
-    for other in members[1:]:
-        if other.token_inputs.keys() != first.token_inputs.keys() or (other.position_ids is None) != (first.position_ids is None):
-            return 0
-        pairs = [(first.input_ids, other.input_ids), *((first.token_inputs[name], other.token_inputs[name]) for name in first.token_inputs)]
-        if first.position_ids is not None:
-            pairs.append((first.position_ids.T, other.position_ids.T))
-        for mine, theirs in pairs:
-            most = min(most, _alike(mine, theirs))
-    return max(most, 0)
+def _is_plain_text(first: Example, start: int) -> bool:
+    """Whether the tokens from `start` on are counted one by one on every axis and have no type: then those of any other text are too."""
+    if first.position_ids is not None:
+        rest = first.position_ids[:, start:]
+        if not torch.equal(rest, rest[:1, :1] + torch.arange(rest.shape[1]).expand_as(rest)):
+            return False
+    return not any(bool(tensor[start:].any()) for tensor in first.token_inputs.values())
+
+
+def _positions(ids: Tensor, shared: int, lengths: Sequence[int]) -> Tensor:
+    """Position ids [axes, T] of the first sample -> those of prefix and branches."""
+    begin = int(ids[0, shared])
+    branches = [torch.arange(begin, begin + length).expand(len(ids), -1) for length in lengths]
+    return torch.cat([ids[:, :shared], *branches], dim=1)
+
+
+def _stretched(prefix: Tensor, more: int) -> Tensor:
+    """[P, ...] -> [P + more, ...], zero beyond the prefix."""
+    return torch.cat([prefix, prefix.new_zeros(more, *prefix.shape[1:])])
 
 
 def _alike(mine: Tensor, theirs: Tensor) -> int:
-    """Rows that two tensors [T, ...] begin with in common."""
-    if mine.shape[1:] != theirs.shape[1:]:
-        return 0
+    """Tokens that two rows of ids begin with in common."""
     count = min(len(mine), len(theirs))
-    differ = (mine[:count] != theirs[:count]).flatten(1).any(1) if mine.ndim > 1 else mine[:count] != theirs[:count]
+    differ = mine[:count] != theirs[:count]
     return int(differ.long().argmax()) if bool(differ.any()) else count
 
 
@@ -127,6 +138,6 @@ def _weights(member: Example) -> Tensor:
     return (member.labels != IGNORED).float() if member.weights is None else member.weights
 
 
-def _cat(tensors: Sequence[Tensor], spans: Sequence[slice], *, axis: int = 0) -> Tensor:
-    cut = [tensor[(..., span)] if axis == -1 else tensor[span] for tensor, span in zip(tensors, spans, strict=True)]
-    return torch.cat(cut, dim=axis)
+def _cat(members: Sequence[Tensor], shared: int) -> Tensor:
+    """The prefix of the first, and what each goes on with."""
+    return torch.cat([members[0][:shared], *(member[shared:] for member in members)])

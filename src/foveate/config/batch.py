@@ -19,8 +19,8 @@ class BatchSection(Section):
     rows: int | None = Field(
         None,
         gt=0,
-        description="In place of `size`: full rows (micro-batches) per optimizer step, over all ranks, packed ahead from the lengths of all "
-        "records. Each conversation still is in one row an epoch.",
+        description="In place of `size`: full rows (micro-batches) per optimizer step, over all ranks, packed ahead from all records' "
+        "lengths. Each conversation still is in one row an epoch.",
     )
     max_tokens: int = Field(4096, gt=0, description="Most tokens in one micro-batch; a longer conversation is quarantined, never cut.")
     max_patches: int | None = Field(

@@ -32,6 +32,15 @@ class MediaSection(Section):
     )
     fetch_max_mb: float = Field(64.0, gt=0, description="Larger files, in megabytes, are not fetched.")
     fetch_timeout_s: float = Field(30.0, gt=0, description="A fetch that takes longer fails.")
+    cache_features: Literal["off", "memory", "disk"] = Field(
+        "off",
+        description="Keep what a frozen tower and projector make of media, so that later epochs neither decode nor encode them: `memory` for "
+        "this run, `disk` for later runs too. Off, with a note saying why, where something in them is random or trained.",
+    )
+    cache_gb: float = Field(8.0, gt=0, description="The most that cached features may take, in gigabytes; those used longest ago go first.")
+    cache_folder: FilePath | None = Field(
+        None, description="Folder of the features cached on disk; `features` in Foveate's cache folder when unset."
+    )
     fetch_cache: FilePath | None = Field(
         None, description="Folder of fetched media, by the hash of their content; `media` in Foveate's cache folder when unset."
     )

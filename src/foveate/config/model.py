@@ -54,8 +54,11 @@ class ModelSection(Section):
     processor: dict[str, Any] = Field(
         default_factory=dict, description="Further image-processor settings by their own names, e.g. `do_image_splitting: false`."
     )
-    attention: Literal["auto", "segments", "sdpa", "eager"] = Field(
-        "auto", description="`segments` attends within each packed sample; `auto` takes it wherever the family packs."
+    attention: Literal["auto", "segments", "varlen", "flex", "sdpa", "eager"] = Field(
+        "auto",
+        description="How packed samples are kept apart: `segments` by a loop of SDPA calls, `varlen` by flash attention for rows of "
+        "different lengths, `flex` by FlexAttention, both on a GPU only. `auto` takes the first of varlen, flex and segments that proves "
+        "equal to SDPA on the device. `sdpa` and `eager` pack nothing.",
     )
     trust_remote_code: bool = Field(False, description="Runs the repository's own code; needs `revision` to be a full commit.")
     offline: bool = Field(False, description="Never ask the hub: use local folders and the local cache only.")

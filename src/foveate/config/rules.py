@@ -49,6 +49,9 @@ def broken_rules(sections: Mapping[str, Section | list[str] | None]) -> Iterator
         yield from _batch(batch, data if isinstance(data, DataSection) else None)
     if isinstance(optim, OptimSection):
         yield from _optim(optim)
+        yield from _by_optimizer(optim, sections["parallel"] if isinstance(sections["parallel"], ParallelSection) else None)
+    if isinstance(train, TrainSection):
+        yield from _recomputation(train)
     if isinstance(optim, OptimSection) and isinstance(tuning, TuningSection):
         yield from _per_part(optim, tuning, model if isinstance(model, ModelSection) else None)
     if isinstance(optim, OptimSection) and isinstance(train, TrainSection) and train.steps is not None and optim.warmup > train.steps:
@@ -205,6 +208,33 @@ def _optim(optim: OptimSection) -> Iterator[Broken]:
         yield Broken(
             path="optim.warmup_start", problem="has no effect: there is no warm-up", fix="remove it, or set warmup", also=("optim.warmup",)
         )
+
+
+def _by_optimizer(optim: OptimSection, parallel: ParallelSection | None) -> Iterator[Broken]:
+    """Settings that this optimizer does not have, and shards that it can't keep."""
+    fields, moments = OptimSection.model_fields, optim.name.startswith(("adamw", "paged_adamw"))
+    unused = {"betas": not moments, "eps": not moments, "momentum": optim.name != "sgd", "states": optim.name != "adamw"}
+    for name, idle in unused.items():
+        if idle and optim.model_dump()[name] != fields[name].default:
+            yield Broken(path=f"optim.{name}", problem=f"has no effect with {optim.name}", fix="remove it", also=("optim.name",))
+    if parallel is not None and parallel.strategy == "fsdp2" and optim.name not in ("adamw", "sgd"):
+        problem, fix = f"is {optim.name}, whose states can't be sharded", "use adamw with optim.states: bfloat16, or parallel.strategy: ddp"
+        yield Broken(path="optim.name", problem=problem, fix=fix, also=("parallel.strategy",))
+
+
+def _recomputation(train: TrainSection) -> Iterator[Broken]:
+    yield from twice("train.checkpoint_parts", train.checkpoint_parts)
+    also = ("train.gradient_checkpointing",)
+    if not train.checkpoint_parts and train.gradient_checkpointing != "none":
+        fix = "name language or vision, or set gradient_checkpointing: none"
+        yield Broken(path="train.checkpoint_parts", problem="is empty, so nothing would be recomputed", fix=fix, also=also)
+    default = TrainSection.model_fields["checkpoint_parts"].get_default(call_default_factory=True, validated_data={})
+    if train.gradient_checkpointing == "none" and train.checkpoint_parts and train.checkpoint_parts != default:
+        problem = "has no effect: gradient_checkpointing is none"
+        yield Broken(path="train.checkpoint_parts", problem=problem, fix="remove it", also=also)
+    if train.compile and train.gradient_checkpointing == "selective":
+        problem = "can't be selective in compiled blocks, where the compiler chooses what is recomputed"
+        yield Broken(path="train.gradient_checkpointing", problem=problem, fix="use none, full or auto", also=("train.compile",))
 
 
 def trained_parts(tuning: TuningSection) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from foveate.encode.lean import VERSION as LEAN_VERSION
 from foveate.encode.lean import PixelForm, lean_images
 from foveate.encode.media import MediaInputs
 from foveate.encode.probe import KINDS, REFUSALS, find_facts, tokenizer_options
-from foveate.encode.prove import Prover
+from foveate.encode.prove import Prover, Rendered
 from foveate.encode.render import Renderer
 from foveate.encode.talk import BLANK_PARTS
 from foveate.encode.tap import Heard, Tap
@@ -43,7 +44,8 @@ _DROPPED = frozenset(
 )
 # Outputs that go along the ids, [1, T] or [1, T, ...]. The last say which images a token looks at, in families with cross attention.
 _TOKEN_NAMES = frozenset({"input_ids", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask"})
-_FETCHING = {"fetch", "fetch_max_mb", "fetch_timeout_s", "fetch_cache"}  # rules that change where media come from, not what they are
+# Rules that change where media come from and what is kept of them, not what they are.
+_KEEPING = {"fetch", "fetch_max_mb", "fetch_timeout_s", "fetch_cache", "cache_features", "cache_gb", "cache_folder"}
 _PARTS = frozenset({"image_processor", "video_processor", "feature_extractor", "audio_processor"})
 _RULES = MediaSection()
 
@@ -91,21 +93,51 @@ class Encoder:
 
     def __call__(self, conversation: Conversation) -> Example:
         """Encode, with every label proven (see labels.py). Raises DataError for the record, TemplateError for the template."""
+        return self._encoded(conversation, self._inputs.load)
+
+    def outline(self, conversation: Conversation) -> Example:
+        """The same with media of which only the headers are read: the content of its `media` is blank, or on torch's meta device."""
+        return self._encoded(conversation, self._inputs.outline)
+
+    def _encoded(self, conversation: Conversation, load: Callable[[Conversation], dict[str, Any]]) -> Example:
         where = str(conversation.origin)
         self._check_trainable(conversation, where)
         rendered = self._prover.rendered(conversation, where)
-        loaded = self._inputs.load(conversation)
+        loaded = load(conversation)
         sizes = self._inputs.sizes_of(loaded)
         self._expansion.check_places(rendered.marked.clean, sizes, where)
         outputs, heard = self._process(rendered.marked_text, loaded, where)
         self._expansion.check(heard, rendered.marked.clean, sizes, where)
+        return self._example(conversation, outputs, heard, self._weights(conversation, rendered, heard, where))
+
+    def words(self, conversation: Conversation) -> Example | None:
+        """Ids, labels and weights alone, of the media only the headers read and the processor not asked; None where that can't be exact."""
+        where = str(conversation.origin)
+        self._check_trainable(conversation, where)
+        rendered = self._prover.rendered(conversation, where)
+        heard = self._expansion.tokenized(rendered.marked_text, self._inputs.sizes(conversation), where)
+        if heard is None:
+            return None
+        weights = self._weights(conversation, rendered, heard, where)
+        return _weighted(torch.tensor(heard.ids), weights, conversation)
+
+    def _weights(self, conversation: Conversation, rendered: Rendered, heard: Heard, where: str) -> list[float]:
+        """What each token counts, 0 where it is not trained."""
         if set(heard.marked.spans) != set(rendered.marked.spans):
             raise TemplateError("the processor takes away or repeats an answer", where=where, fix="use the model's own processor")
-        targets = target_tokens(heard, rendered.proven, self._facts.turns, self._tap, where)
         weights = [0.0] * len(heard.ids)
-        for message, tokens in targets:
+        for message, tokens in target_tokens(heard, rendered.proven, self._facts.turns, self._tap, where):
             weights[tokens.start : tokens.stop] = [conversation.messages[message].weight] * len(tokens)
-        return self._example(conversation, outputs, heard, weights)
+        return weights
+
+    @contextmanager
+    def ahead(self, conversations: Sequence[Conversation], *, encoded: bool = True) -> Iterator[None]:
+        """Inside the block these conversations' lengths cost less, and with `encoded` their encodings: they are rendered together."""
+        self._prover.ahead(conversations, marked=encoded)
+        try:
+            yield
+        finally:
+            self._prover.ahead((), marked=False)
 
     def length(self, conversation: Conversation) -> Length:
         """The exact cost, from the media's headers alone. Raises DataError where training would for the conversation's layout."""
@@ -201,19 +233,23 @@ class Encoder:
         """What was found out about the template that a user should know."""
         return (*self._facts.notes, *([self._not_lean] if self._not_lean else []))
 
-    def fingerprint(self) -> str:
-        """Changes with anything that changes encodings: processor settings, vocabulary, template, the rules of what is opened."""
+    def fingerprint(self, *, media_only: bool = False) -> str:
+        """Changes with anything that changes encodings: processor settings, vocabulary, template, the rules of what is opened.
+
+        With `media_only`, with what changes those of media alone.
+        """
         processor, _, rules, _, options, _ = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
             "parts": {name: part.to_dict() for name, part in sorted(vars(processor).items()) if name in _PARTS},
-            "tokenizer": hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            "special": processor.tokenizer.special_tokens_map,
-            "template": self._render.template,
-            "media": rules.model_dump(exclude=_FETCHING),
+            "media": rules.model_dump(exclude=_KEEPING),
         }
-        if options:
+        if not media_only:
+            seen["tokenizer"] = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+            seen["special"] = processor.tokenizer.special_tokens_map
+            seen["template"] = self._render.template
+        if options and not media_only:
             seen["options"] = options
         if self.pixel_form is not None:
             seen["lean"] = LEAN_VERSION
@@ -280,16 +316,19 @@ class Encoder:
         positions = None
         if self._positions is not None:
             positions = self._positions({"input_ids": ids[None]} | {name: value[None] for name, value in tokens.items()} | media)
-        return Example(
-            input_ids=ids,
-            labels=torch.where(torch.tensor([weight > 0 for weight in weights]), ids, IGNORED),
-            weights=torch.tensor(weights) if set(weights) - {0.0, 1.0} else None,
-            position_ids=positions,
-            token_inputs=tokens,
-            media=media,
-            kinds=kinds if kinds is not None else frozenset(kind_of(part) for part in conversation.media),
-            origin=conversation.origin,
-        )
+        made = _weighted(ids, weights, conversation)
+        return replace(made, position_ids=positions, token_inputs=tokens, media=media, kinds=made.kinds if kinds is None else kinds)
+
+
+def _weighted(ids: Tensor, weights: Sequence[float], conversation: Conversation) -> Example:
+    """Ids [T] with the labels that follow from their weights."""
+    return Example(
+        input_ids=ids,
+        labels=torch.where(torch.tensor([weight > 0 for weight in weights]), ids, IGNORED),
+        weights=torch.tensor(weights) if set(weights) - {0.0, 1.0} else None,
+        kinds=frozenset(kind_of(part) for part in conversation.media),
+        origin=conversation.origin,
+    )
 
 
 def _unlabelled(ids: Tensor, tokens: dict[str, Tensor], media: dict[str, Tensor], conversation: Conversation) -> Example:

@@ -33,8 +33,7 @@ class Expansion:
     def __init__(self, tap: Tap, inputs: MediaInputs, facts: Facts) -> None:
         self._tap, self._inputs, self._placeholders, self._talks = tap, inputs, facts.placeholders, facts.talks
         # Runs of one special token are as many tokens as it is repeated, so they need not be tokenized one by one.
-        added = [token for token in tap.tokenizer.added_tokens_decoder.values() if token.special and str(token)]
-        self._steady = [str(token) for token in added if not (token.lstrip or token.rstrip or token.single_word or token.normalized)]
+        self._steady = list(tap.steady.values())
         self._run = re.compile("|".join(f"(?:{re.escape(word)}){{2,}}" for word in self._steady) or "(?!)")
         self._memo: dict[tuple[Size, int], Replacement] = {}
         self._sounds: dict[int, list[int]] = {}  # count -> lengths in samples that the processor itself was asked for, sorted
@@ -53,7 +52,7 @@ class Expansion:
         """Of rendered (perhaps shielded) text with these media."""
         self.check_places(text, sizes, where)
         kinds = frozenset(size.kind for size in sizes)
-        if not self.plain or (self._alike and len({len(size.frames) for size in sizes if size.kind == "video"}) > 1):
+        if not self._is_expanded_here(sizes):
             return Length(tokens=len(self._by_processor(text, sizes, where).ids), kinds=kinds)
         short, extra = self._expand(text, sizes, where, short=True)
         heard = self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text))
@@ -63,6 +62,16 @@ class Expansion:
             return found
         digest = hashlib.blake2b(repr((lead, extra)).encode(), digest_size=16).hexdigest()
         return replace(found, lead=digest, lead_tokens=len(lead) + extra)
+
+    def tokenized(self, text: str, sizes: Sequence[Size], where: str) -> Heard | None:
+        """What the tokenizer makes of rendered text, which may be marked, with these media; None where only the processor knows."""
+        if not self._is_expanded_here(sizes):
+            return None
+        expanded, _ = self._expand(text, sizes, where, short=False)
+        return self._tap.tokenize(expanded, self._options | tokenizer_options(self._tap, text))
+
+    def _is_expanded_here(self, sizes: Sequence[Size]) -> bool:
+        return self.plain and not (self._alike and len({len(size.frames) for size in sizes if size.kind == "video"}) > 1)
 
     def _lead(self, heard: Heard, text: str, length: int) -> list[int] | None:
         """The ids up to the end of the last medium, in a text of `length` made from `text`; None where a token reaches over that end."""

@@ -99,6 +99,10 @@ class MediaInputs:
                 sizes.append(Size(kind="video", shape=shape, frames=tuple(frames), total_frames=info.frames, fps=info.fps))
         return sizes
 
+    def outline(self, conversation: Conversation) -> dict[str, Any]:
+        """Blank media of the conversation's sizes, see `blank`. Raises DataError."""
+        return self.blank(self.sizes(conversation), shapes_only=True)
+
     def sizes_of(self, arguments: dict[str, Any]) -> list[Size]:
         """The sizes of what `load` or `blank` returned, by kind."""
         images = arguments.get("images", ())
@@ -196,7 +200,10 @@ class MediaInputs:
             ) from error
 
 
-def _shape(picture: Pillow.Image | np.ndarray) -> tuple[int, int]:
+def _shape(picture: Pillow.Image | np.ndarray | torch.Tensor) -> tuple[int, int]:
+    """(height, width) of a picture, a pixel array [height, width, 3], or a blank one [3, height, width]."""
+    if isinstance(picture, torch.Tensor):
+        return tuple(picture.shape[1:])
     return picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from foveate.encode import marks
 from foveate.encode.chat import Chat, Slot, loose_texts, slots_of, to_chat
@@ -14,7 +15,7 @@ from foveate.encode.sandbox import REFUSED
 from foveate.encode.scalars import check_scalars
 from foveate.encode.targets import Proven
 from foveate.encode.turns import Bounds, Write
-from foveate.errors import FoveateError, TemplateError
+from foveate.errors import DataError, FoveateError, TemplateError, TemplateStopped
 from foveate.types import Conversation
 
 
@@ -27,6 +28,15 @@ class Rendered:
     proven: Proven
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """Texts of a conversation that were rendered together with others'; `conversation` is held so that its id stays its own."""
+
+    conversation: Conversation
+    shielded: str
+    marked: tuple[str, str] | None  # in the first way of marking, and plain
+
+
 class Prover:
     """Renders for one processor. `special`: the tokenizer's special tokens and their ids."""
 
@@ -34,20 +44,51 @@ class Prover:
         self._render, self._facts, self._special = render, facts, special
         self._shield = marks.Shield(facts.control)
         self._blocks = render.blocks
+        self._ahead: dict[int, _Ahead] = {}
+
+    def ahead(self, conversations: Sequence[Conversation], *, marked: bool) -> None:
+        """Render conversations together, which costs one question to the sandbox instead of several for each.
+
+        With `marked`, also as `rendered` asks for them. What was rendered before is forgotten; what fails is left for them to ask.
+        """
+        self._ahead = {}
+        asked: list[Asked] = []
+        starts: list[tuple[Conversation, int]] = []
+        for conversation in conversations:
+            try:
+                wanted = [self._shielded(conversation, "", generation=False), *(self._first(conversation, "") if marked else [])]
+            except (DataError, TemplateError):
+                continue
+            starts.append((conversation, len(asked)))
+            asked += wanted
+        if not asked:
+            return
+        try:
+            texts = self._render.several(asked, "")
+        except TemplateStopped:  # by one of them: each is asked for by itself, so that the one is named
+            return
+        for conversation, start in starts:
+            shielded, *more = texts[start : start + (3 if marked else 1)]
+            if all(isinstance(text, str) for text in (shielded, *more)):
+                pair = (more[0], more[1]) if more else None
+                self._ahead[id(conversation)] = _Ahead(conversation=conversation, shielded=shielded, marked=pair)
 
     def rendered(self, conversation: Conversation, where: str) -> Rendered:
         """The conversation with marks, in the first way of marking that is proven right. Raises TemplateError, or DataError."""
         self._check_calls(conversation, where)
         plain: str | FoveateError | None = None
         problem: Exception | None = None
+        ahead = self._ahead.get(id(conversation))
         for way in ways_of(conversation):
             slots = slots_of(conversation, divided=way.divided)
             self._check_marks(conversation, slots, where)
-            asked = [self._asked(conversation, wrap(slots, self._hidden(slots), way), way, marked=self._blocks)]
-            if plain is None:  # once, and together with the first marked one
-                asked.append(Asked(chat=self._chat(conversation)))
-            text, *more = self._render.several(asked, where)
-            plain = more[0] if more else plain
+            text: str | FoveateError
+            if plain is not None:
+                (text,) = self._render.several([self._marked(conversation, slots, way)], where)
+            elif ahead is not None and ahead.marked is not None:
+                text, plain = ahead.marked
+            else:  # the plain one once, and together with the first marked one
+                text, plain = self._render.several(self._first(conversation, where), where)
             if isinstance(plain, FoveateError):
                 raise plain
             try:
@@ -69,12 +110,28 @@ class Prover:
 
     def shielded(self, conversation: Conversation, where: str, *, generation: bool = False) -> str:
         """The conversation as rendered for the processor, without marks."""
+        if generation:
+            return self._render(self._shielded(conversation, where, generation=True).chat, where=where, generation=True)
+        ahead = self._ahead.get(id(conversation))
+        text = ahead.shielded if ahead is not None else self._render(self._shielded(conversation, where, generation=False).chat, where=where)
+        return text + self._facts.turns.closer(conversation)
+
+    def _shielded(self, conversation: Conversation, where: str, *, generation: bool) -> Asked:
         divided = next(iter(ways_of(conversation))).divided
         slots = slots_of(conversation, divided=divided)
         self._check_marks(conversation, slots, where)
         asked = self._asked(conversation, self._hidden(slots), Way(divided=divided))
-        text = self._render(asked.chat, where=where, generation=generation)
-        return text if generation else text + self._facts.turns.closer(conversation)
+        return replace(asked, generation=generation)
+
+    def _first(self, conversation: Conversation, where: str) -> list[Asked]:
+        """The conversation in the first way of marking, and plain."""
+        way = next(iter(ways_of(conversation)))
+        slots = slots_of(conversation, divided=way.divided)
+        self._check_marks(conversation, slots, where)
+        return [self._marked(conversation, slots, way), Asked(chat=self._chat(conversation))]
+
+    def _marked(self, conversation: Conversation, slots: tuple[Slot, ...], way: Way) -> Asked:
+        return self._asked(conversation, wrap(slots, self._hidden(slots), way), way, marked=self._blocks)
 
     def _proven(
         self, conversation: Conversation, slots: tuple[Slot, ...], way: Way, text: str | FoveateError, plain: str

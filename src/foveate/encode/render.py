@@ -17,6 +17,7 @@ from foveate.errors import FoveateError, TemplateError
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
+_LOOKED_BACK = 2  # renderings asked for before, that one may be equal to
 _GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})  # by Foveate, so none of the user's
 
 
@@ -62,7 +63,14 @@ class Renderer:
         """The texts, or in place of one what `__call__` would raise."""
         if self.template is None:
             raise TemplateError("the processor has no chat template", where=where, fix=FIX)
-        return self._sandbox.render([self._job(one) for one in asked], where)
+        jobs: list[Job] = []
+        places: list[int] = []
+        for job in map(self._job, asked):  # what is asked twice is rendered once: a conversation plain, and shielded where nothing is
+            same = next((place for place in range(max(0, len(jobs) - _LOOKED_BACK), len(jobs)) if jobs[place] == job), len(jobs))
+            jobs += [job] if same == len(jobs) else []
+            places.append(same)
+        texts = self._sandbox.render(jobs, where)
+        return [texts[place] for place in places]
 
     def _job(self, one: Asked) -> Job:
         values = {"messages": one.chat.messages, "tools": one.chat.tools, "documents": None, "add_generation_prompt": one.generation}

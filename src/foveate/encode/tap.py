@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from foveate.encode import marks
+from foveate.encode.splice import Places, Splicer
 from foveate.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ class Tap:
         added = self.tokenizer.added_tokens_decoder
         self.special_ids = frozenset(token for token, entry in added.items() if entry.special)
         self.special = {str(entry): token for token, entry in added.items() if entry.special}
+        # Special tokens that are cut out of any text as they are written, whatever stands beside them.
+        whole = {token: entry for token, entry in added.items() if entry.special and str(entry)}
+        self.steady = {
+            token: str(entry)
+            for token, entry in whole.items()
+            if not (entry.lstrip or entry.rstrip or entry.single_word or entry.normalized)
+        }
+        self.tokenizer.foveate_splicer = Splicer(self.steady, [str(entry) for entry in added.values()])
         self.tokenizer.foveate_special = self.special_ids
         self._ids_of: dict[str, list[int]] = {}
         backend = self.tokenizer.backend_tokenizer
@@ -139,8 +148,7 @@ class _Listening:
         wanted = {**options, "return_offsets_mapping": True, "return_tensors": None}
         tensors, clean = options.get("return_tensors"), [one.clean for one in marked]
         flat = single and tensors is None
-        encoding = super().__call__(clean[0] if flat else clean, *args, **wanted)
-        data = dict(encoding)
+        data, encodings = self._tokenized(clean, flat, args, wanted)
         if any(marks.has_shields(one) for one in clean):
             data = self._shielded(data, clean, flat)
         offsets = data["offset_mapping"]
@@ -161,7 +169,29 @@ class _Listening:
         from transformers import BatchEncoding
 
         # Some processors ask the encoding where a medium's tokens are; those are the same before and after shielding.
-        return BatchEncoding(data, encoding=encoding.encodings, tensor_type=tensors)
+        return BatchEncoding(data, encoding=encodings, tensor_type=tensors)
+
+    def _tokenized(self, clean: list[str], flat: bool, args: tuple[Any, ...], wanted: dict[str, Any]) -> tuple[dict[str, list], Any]:
+        """What the tokenizer makes of the texts, and its record of them; runs of one special token are spliced in."""
+        splicer = self.foveate_splicer
+        short, runs = splicer.shorten(clean[0])
+        # Several texts, cutting and filling up look at the whole length.
+        plain = len(clean) == 1 and not args and not wanted.get("truncation") and wanted.get("padding") in (None, False, True, "longest")
+        spliced: dict[str, list] | None = None
+        if runs and plain:
+            row = dict(super().__call__(short, **wanted))
+            spliced = splicer.lengthen(row, runs) if all(len(values) == len(row["input_ids"]) for values in row.values()) else None
+            if spliced is not None and splicer.proven(runs):
+                places = [Places(spliced["offset_mapping"])]
+                return spliced if flat else {name: [values] for name, values in spliced.items()}, places
+        encoding = super().__call__(clean[0] if flat else clean, *args, **wanted)
+        data = dict(encoding)
+        whole = data if flat else {name: values[0] for name, values in data.items()} if plain else None
+        if runs and plain:
+            splicer.prove(runs, spliced, whole)
+        for ids in [data["input_ids"]] if flat else data["input_ids"]:
+            splicer.learn(ids)
+        return data, encoding.encodings
 
     def _shielded(self, data: dict[str, list], texts: list[str], flat: bool) -> dict[str, list]:
         rows = []
