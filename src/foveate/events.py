@@ -48,6 +48,17 @@ class Stepped:
     padding: float  # share of computed positions that were padding
     time_s: float
     data_wait_s: float
+    shared_media: int = 0  # not encoded again, as other samples of the same row have them
+    shared_tokens: int = 0  # not computed again, for the same reason; `tokens` are those computed
+    flops: float = 0.0  # operations that training on these samples needs, vision counted, all ranks; 0 where they are not known
+    peak_flops_per_s: float | None = None  # what all devices together could compute in that time
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOP/s utilisation: the share of the devices' peak that went into `flops`; None where either is not known."""
+        if not self.flops or not self.peak_flops_per_s:
+            return None
+        return self.flops / max(self.time_s, 1e-9) / self.peak_flops_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from foveate.encode.encoder import IGNORED, Encoder
 from foveate.errors import DataError, ModelError
 from foveate.evaluate.generate import generate_answers
 from foveate.model.families import checkpointable, positions_of
+from foveate.model.head import is_proven, whole_logits
 from foveate.model.load import load_model, load_processor
 from foveate.model.parts import bare_name, part_of
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
@@ -104,7 +105,9 @@ def equals_transformers(subject: Subject) -> str:
         examples += [subject.examples[what][0] for what in taken]
     talks = [by_hand(subject, kind, script) for kind, script in scripts]
     wanted = plain.loss_and_gradients(subject.fresh(), subject.processor, talks, subject.encoder.end_ids, dict(subject.family.constants))
-    assert_equal(gradients(subject.fresh(), [subject.padded([example]) for example in examples], subject.family), wanted)
+    model = subject.fresh()
+    assert_equal(gradients(model, [subject.padded([example]) for example in examples], subject.family), wanted)
+    assert is_proven(model) or whole_logits(model), "all logits are made: the family's row does not say what becomes of them"
     return ""
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from foveate.cli.main import main
+from foveate.report.log import STEP_TIMES
 from tests import families
 
 COLOURS = {"red": (214, 40, 40), "green": (42, 157, 73), "blue": (38, 84, 180), "yellow": (244, 196, 48)}
@@ -107,6 +108,6 @@ def write_recipe(folder: Path, base: Path, **sections: object) -> Path:
 
 def metrics(run: Path) -> list[dict]:
     """metrics.jsonl without its time fields."""
-    timed = {"time_s", "data_wait_s", "tokens_per_s"}
+    timed = set(STEP_TIMES)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]

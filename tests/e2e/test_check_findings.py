@@ -113,7 +113,7 @@ def test_memory_time_and_disk_are_predicted(work, model_dir, foveate):
     assert found["memory_total"] == sum(found["memory"].values()) and found["memory"]["activations"] > 0
     assert found["checkpoint_bytes"] == 3 * found["memory"]["gradients"] > 0
     assert found["least_time_s"] == pytest.approx(found["total_flops"] / found["flops_per_s"])
-    less = check(foveate, recipe, "train.gradient_checkpointing=true")["prediction"]
+    less = check(foveate, recipe, "train.gradient_checkpointing=full")["prediction"]
     assert less["memory"]["activations"] < found["memory"]["activations"] and less["total_flops"] > found["total_flops"]
     sharded = check(foveate, recipe, "--nproc", "4", "parallel.strategy=fsdp2")["prediction"]
     assert sharded["strategy"] == "fsdp2" and sharded["memory"]["weights"] < found["memory"]["weights"]

@@ -50,7 +50,7 @@ def test_train_evaluate_export_and_load_plainly(work, foveate, name, kind):
         base,
         tuning={"type": kind, "rank": 4, "parts": ["language"] if kind == "lora" else ["language", "projector", "vision"]},
         data={"train": [{"path": "train.jsonl"}], "eval": [{"path": "train.jsonl"}], "workers": 0},
-        train={"steps": 3, "output": "run", "gradient_checkpointing": kind == "full"},
+        train={"steps": 3, "output": "run", "gradient_checkpointing": "full" if kind == "full" else "none"},
         evaluate={"metrics": ["loss", "exact_match", "vqa_accuracy"], "max_new_tokens": 4},
     )
     result = foveate("train", recipe)

@@ -21,7 +21,7 @@ from foveate.types import Conversation, Length
 
 KINDS = ("image", "audio", "video")  # bit 0, 1, 2 of `Lengths.kinds`
 _WINDOW = 1024  # conversations that are packed together at least
-_ROWS = 256  # rows that a window makes about, at least: its last one is seldom full
+_ROWS = 1024  # rows that a window makes about, at least: its last one is seldom full
 _KEPT = 4  # epochs whose rows are kept
 _OF_ROWS = 0x526F7773  # tells the order of rows from that of records
 
@@ -58,6 +58,11 @@ class Lengths:
 def bits_of(kinds: frozenset[str]) -> int:
     """Kinds of media as `Lengths.kinds` writes them."""
     return sum(1 << bit for bit, kind in enumerate(KINDS) if kind in kinds)
+
+
+def kinds_of(bits: int) -> frozenset[str]:
+    """The reverse of `bits_of`."""
+    return frozenset(kind for bit, kind in enumerate(KINDS) if bits >> bit & 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,28 +7,38 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from foveate.batching.loader import StepData, StepSource
 from foveate.errors import DataError
 from foveate.machine import cores
 
 
-def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Iterator[StepData]:
+_AHEAD = 4  # steps that a worker may have ready
+_POLL_S = 0.005
+_WANTED, _USED, _MADE = 0, 1, 2  # cells of a `_Gated`; from _MADE on one for each worker
+
+
+def iterate(source: StepSource, *, first: int, last: int, workers: int, most_bytes: int = 1 << 30) -> Iterator[StepData]:
     """The data of steps first..last-1, in order, prepared by `workers` processes (0: in this one).
+
+    Steps that wait to be used hold at most about `most_bytes`, and one step for each worker.
 
     Raises the FoveateError that a worker met, and DataError naming the records when a worker is killed.
     """
     context = multiprocessing.get_context("fork") if workers and sys.platform == "linux" else None
+    cells: MutableSequence[int] = multiprocessing.get_context("fork" if context else None).Array("q", _MADE + workers, lock=False)
+    cells[_WANTED] = first
     loader = DataLoader(
-        source,
+        _Gated(source, cells, most_bytes) if workers else source,
         sampler=range(first, last),
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
         multiprocessing_context=context,
         worker_init_fn=_leave_signals,
     )
@@ -39,8 +49,10 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
         for data in batches:
             if data.error is not None:
                 raise data.error
-            yield data
             step += 1
+            cells[_WANTED] = step
+            cells[_USED] += bytes_of(data)
+            yield data
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):  # else an exception in a worker, which says more itself
             raise
@@ -51,6 +63,30 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int) -> Itera
             where=records,
             fix="one of these records may need too much memory; set data.workers to 0 to see where, then --resume",
         ) from error
+
+
+def bytes_of(data: StepData) -> int:
+    """What a step's tensors hold."""
+    tensors = (tensor for batch in data.batches for tensor in (*batch.inputs.values(), batch.labels, batch.weights) if tensor is not None)
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+class _Gated(Dataset):
+    """A worker begins a step only while those that wait hold little, or where it is the very next one.
+
+    Each cell has one writer, so there is no lock that a killed worker could keep.
+    """
+
+    def __init__(self, source: StepSource, cells: MutableSequence[int], most_bytes: int) -> None:
+        self._source, self._cells, self._most_bytes, self._trainer = source, cells, most_bytes, os.getpid()
+
+    def __getitem__(self, k: int) -> StepData:
+        cells, number = self._cells, get_worker_info().id
+        while k > cells[_WANTED] and sum(cells[_MADE:]) - cells[_USED] >= self._most_bytes and os.getppid() == self._trainer:
+            time.sleep(_POLL_S)
+        data = self._source[k]
+        cells[_MADE + number] += bytes_of(data)
+        return data
 
 
 @contextmanager

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("foveate.cli.eval", "Measure a model on a recipe's held-out data."),
     "export": ("foveate.cli.export", "Write a run's model as a Hugging Face folder, merged and proven equal."),
     "check": ("foveate.cli.check", "Check a recipe, its data and its labels before any training."),
+    "plan": ("foveate.cli.plan", "Predict memory, time and price on machines that need not be at hand."),
     "rehearse": ("foveate.cli.rehearse", "Run the whole recipe on a tiny model of its family, on a CPU, in a minute."),
     "preview": ("foveate.cli.preview", "Write a page that shows samples as the model gets them."),
     "convert": ("foveate.cli.convert", "Write data as Parquet or WebDataset shards, media inside, for clusters."),

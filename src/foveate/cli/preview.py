@@ -79,7 +79,8 @@ def _sample(prepared: Prepared, mixture: Mixture, place: int, split: str) -> Pre
     from foveate.evaluate.samples import preview_sample
 
     conversation = mixture.conversation(place)
-    require_fit(conversation, prepared.encoder.length(conversation), max_tokens=prepared.recipe.batch.max_tokens)
+    batch = prepared.recipe.batch
+    require_fit(conversation, prepared.encoder.length(conversation), max_tokens=batch.max_tokens, max_patches=batch.max_patches)
     example = prepared.encoder(conversation)
     return preview_sample(conversation, example, prepared.processor, split=split, rules=prepared.recipe.media)
 

@@ -88,3 +88,6 @@ class DataSection(Section):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that prepare batches ahead; 0 prepares them in the training process."
     )
+    prefetch_mb: int = Field(
+        1024, gt=0, description="Most memory, in MB, of prepared batches that wait to be trained on; each worker may hold one step more."
+    )

@@ -19,6 +19,8 @@ from itertools import accumulate, islice
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+
 from foveate.config.data import SourceSection
 from foveate.config.media import MediaSection
 from foveate.data.adapters import find_adapter
@@ -64,6 +66,13 @@ class Weighted:
         if place < self.records * self.whole:
             return place % self.records
         return (self.offset + (place - self.records * self.whole) * self.stride) % self.records
+
+    def numbers(self) -> np.ndarray:
+        """[len] int64: the number of each place's record, in the order in which places first name them."""
+        places = np.arange(len(self), dtype=np.int64)
+        copies = self.records * self.whole
+        chosen = (self.offset + (places - copies) * self.stride) % self.records if self.whole else places
+        return np.where(places < copies, places % self.records, chosen)
 
 
 class Mixture:
@@ -120,6 +129,11 @@ class Mixture:
     def first(self, most: int | None) -> Iterator[int]:
         """The same, up to `most`: what is looked at before training. Of a stream only what the first window holds."""
         return islice(self.distinct(), most if self.window is None else min(self.window, self.window if most is None else most))
+
+    def numbers(self) -> np.ndarray:
+        """[len] int64: the number of each place's record in `distinct`; copies by weight share it."""
+        starts = accumulate((weighted.distinct for weighted in self._weighted), initial=0)
+        return np.concatenate([start + weighted.numbers() for start, weighted in zip(starts, self._weighted, strict=False)])
 
     def row(self, index: int) -> Row:
         """The record as its source has it. DataError when it can't be read, FoveateError when its file changed or is gone."""

@@ -39,6 +39,7 @@ class Verdict:
     conversation: Conversation | None = None
     error: DataError | None = None
     length: Length | None = None  # where it was measured; also of a record that is too long
+    fits: bool = False  # its length is known and within the budgets, whatever else is wrong with it
     wrong_suffix: int = 0  # media whose name says another format than their content
 
 

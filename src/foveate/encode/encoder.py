@@ -56,7 +56,8 @@ class Encoder:
     With `lean`, and where the processor allows it, `pixel_values` are bytes, and `pixel_form` says what they stand for (else None).
 
     `options` are variables of the chat template, such as `enable_thinking`, in training and generation alike. With `one_answer`, as models
-    with a decoder of their own need it, a conversation that trains several answers is refused.
+    with a decoder of their own need it, a conversation that trains several answers is refused. `patch` is the side, in pixels, of the
+    tower's patches where it is given whole pictures: for the patches of lengths alone.
 
     Raises TemplateError on construction if nothing could be trained with the processor's chat template.
     """
@@ -70,8 +71,9 @@ class Encoder:
         lean: bool = False,
         options: Mapping[str, Any] | None = None,
         one_answer: bool = False,
+        patch: int = 14,
     ) -> None:
-        self._made_from = (processor, positions, rules, lean, options, one_answer)
+        self._made_from = (processor, positions, rules, lean, options, one_answer, patch)
         self._one_answer = one_answer
         self._tap = Tap(processor)
         if positions is not None and "mm_token_type_ids" in processor.model_input_names:  # some leave it to the caller to ask for them
@@ -86,7 +88,7 @@ class Encoder:
         self._facts = find_facts(self._tap, self._render, self._inputs)
         self._prover = Prover(self._render, self._facts, self._tap.special)
         self._tap.forbid(frozenset(self._tap.special[word] for word in self._facts.control if word in self._tap.special))
-        self._expansion = Expansion(self._tap, self._inputs, self._facts)
+        self._expansion = Expansion(self._tap, self._inputs, self._facts, patch=patch)
 
     def __reduce__(self) -> tuple[Callable[..., Encoder], tuple[Any, ...]]:
         return _rebuild, self._made_from
@@ -238,7 +240,7 @@ class Encoder:
 
         With `media_only`, with what changes those of media alone.
         """
-        processor, _, rules, _, options, _ = self._made_from
+        processor, _, rules, _, options, *_ = self._made_from
         seen = {
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
@@ -349,5 +351,6 @@ def _rebuild(
     lean: bool,
     options: Mapping[str, Any] | None,
     one_answer: bool,
+    patch: int,
 ) -> Encoder:
-    return Encoder(processor, positions=positions, rules=rules, lean=lean, options=options, one_answer=one_answer)
+    return Encoder(processor, positions=positions, rules=rules, lean=lean, options=options, one_answer=one_answer, patch=patch)

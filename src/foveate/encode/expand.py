@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from foveate.encode.media import LARGER, SMALL, MediaInputs, Size
+from foveate.encode.patches import patches_of
 from foveate.encode.probe import REFUSALS, Facts, tokenizer_options
 from foveate.encode.tap import Heard, Tap
 from foveate.errors import DataError, TemplateError
@@ -30,12 +32,14 @@ Replacement = tuple[str, str, int]
 class Expansion:
     """Expands rendered text as the processor does. Sizes that were met are remembered."""
 
-    def __init__(self, tap: Tap, inputs: MediaInputs, facts: Facts) -> None:
+    def __init__(self, tap: Tap, inputs: MediaInputs, facts: Facts, *, patch: int = 14) -> None:
+        """`patch`: see patches_of."""
         self._tap, self._inputs, self._placeholders, self._talks = tap, inputs, facts.placeholders, facts.talks
         # Runs of one special token are as many tokens as it is repeated, so they need not be tokenized one by one.
         self._steady = list(tap.steady.values())
         self._run = re.compile("|".join(f"(?:{re.escape(word)}){{2,}}" for word in self._steady) or "(?!)")
         self._memo: dict[tuple[Size, int], Replacement] = {}
+        self._patch, self._patches = patch, {}  # (size, count) -> what the towers compute of each
         self._sounds: dict[int, list[int]] = {}  # count -> lengths in samples that the processor itself was asked for, sorted
         inputs.shapes_only = frozenset(kind for kind in self._placeholders if kind == "image" and self._works_by_shape(kind))
         self._options: dict[str, Any] = {}
@@ -53,10 +57,11 @@ class Expansion:
         self.check_places(text, sizes, where)
         kinds = frozenset(size.kind for size in sizes)
         if not self._is_expanded_here(sizes):
-            return Length(tokens=len(self._by_processor(text, sizes, where).ids), kinds=kinds)
+            heard, patches = self._measured(text, sizes, where)
+            return Length(tokens=len(heard.ids), patches=patches, kinds=kinds)
         short, extra = self._expand(text, sizes, where, short=True)
         heard = self._tap.tokenize(short, self._options | tokenizer_options(self._tap, text))
-        found = Length(tokens=len(heard.ids) + extra, kinds=kinds)
+        found = Length(tokens=len(heard.ids) + extra, patches=self.patches(sizes, where), kinds=kinds)
         lead = self._lead(heard, text, len(short)) if sizes else None
         if lead is None:
             return found
@@ -91,6 +96,26 @@ class Expansion:
                 where=where,
                 fix="use the model's own processor and template",
             )
+
+    def patches(self, sizes: Sequence[Size], where: str) -> int:
+        """What the towers compute of media of these sizes, each by itself: exact but for sounds, which are taken for tenths of a second."""
+        kinds = Counter(size.kind for size in sizes)
+        return sum(self._cost(size, kinds[size.kind] if self._by_count else 1, where) for size in sizes)
+
+    def _cost(self, size: Size, count: int, where: str) -> int:
+        if size.kind == "audio":  # nearly every recording has a length of its own, and feature extractors are slow
+            tenth = max(1, self._inputs.rate_hz // 10)
+            most = self._inputs.window or size.shape[0] + tenth
+            size = replace(size, shape=(max(size.shape[0], min(-(-size.shape[0] // tenth) * tenth, most)),))
+        if (size, count) not in self._patches:
+            _, patches = self._measured(self._placeholders[size.kind] * count, [size] * count, where)
+            self._remember(size, count, patches)
+        return self._patches[size, count]
+
+    def _remember(self, size: Size, count: int, patches: int) -> None:
+        if len(self._patches) >= _MEMO_LIMIT:
+            self._patches.clear()
+        self._patches[size, count] = -(-patches // count)
 
     def smallest(self, kind: MediaKind) -> Size:
         """The size of a blank medium that costs few tokens."""
@@ -152,7 +177,13 @@ class Expansion:
         """(a medium's tokens as text, the same with runs written once, tokens saved by that); `count` media of its kind in all."""
         found = self._memo.get((size, count)) or self._between(size, count)
         if found is None:
-            together = self._text_by_processor(self._placeholders[size.kind] * count, [size] * count, where)
+            placeholders = self._placeholders[size.kind] * count
+            if size.kind == "audio":
+                together = self._text_by_processor(placeholders, [size] * count, where)
+            else:
+                heard, patches = self._measured(placeholders, [size] * count, where)
+                together = heard.marked.clean
+                self._remember(size, count, patches)
             full = together[: len(together) // count]
             brief = self._run.sub(lambda run: self._one_of(run.group()), full)
             found = (full, brief, self._repeats(full) - self._repeats(brief))
@@ -184,9 +215,13 @@ class Expansion:
 
     def _by_processor(self, text: str, sizes: Sequence[Size], where: str) -> Heard:
         """What the processor makes of `text` with blank media of these sizes."""
+        return self._measured(text, sizes, where)[0]
+
+    def _measured(self, text: str, sizes: Sequence[Size], where: str) -> tuple[Heard, int]:
+        """The same, and what the towers compute of the media."""
         with self._refusals(sizes, where), self._tap.listen() as heard:
-            self._tap.processor(text=[text], return_tensors="pt", **self._arguments(text, sizes))
-        return heard[0]
+            outputs = self._tap.processor(text=[text], return_tensors="pt", **self._arguments(text, sizes))
+        return heard[0], patches_of(outputs, patch=self._patch, mels=self._inputs.mels, rate_hz=self._inputs.rate_hz)
 
     def _text_by_processor(self, text: str, sizes: Sequence[Size], where: str) -> str:
         """The same, as far as the text goes: it is not tokenized."""

@@ -58,6 +58,7 @@ class MediaInputs:
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
+        self.mels = int(vars(self._features).get("feature_size", 1)) if self._features is not None else 1  # numbers of a frame of sound
         has = {"image": "image_processor" in parts, "video": self._videos is not None, "audio": self._features is not None}
         self.kinds: frozenset[str] = frozenset(kind for kind, present in has.items() if present)
         self.shapes_only: frozenset[str] = frozenset()  # kinds whose blank ones need no memory, see `blank`

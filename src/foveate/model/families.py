@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Positions = Callable[[dict[str, Tensor]], Tensor]
+AfterHead = Literal["times", "over", "cap", "first"]  # v * x, x / v, v * tanh(x / v), the first v columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,14 @@ class Family:
     decoder_start: int | None = None  # encoder-decoder models: the token that the decoder begins with; `family_of` finds it out
     chat_template: str | None = None  # used where the processor has none
     processor: str | None = None  # module with `adapt(processor)`, for a processor that can't be called with text and media
+    after_head: tuple[tuple[AfterHead, str], ...] = ()  # what becomes of the head's output, by fields of the text configuration
+    whole_logits: str | None = None  # why they can't be made of a few positions at a time (model/head.py)
     patch_indices: tuple[tuple[str, str], ...] = ()  # (output that counts patches from the conversation's first, those [a, b, ...] patches)
 
 
+_CAP: tuple[tuple[AfterHead, str], ...] = (("cap", "final_logit_softcapping"),)
+_SCALED: tuple[tuple[AfterHead, str], ...] = (("over", "logits_scaling"),)
+_FIRST: tuple[tuple[AfterHead, str], ...] = (("first", "unpadded_vocab_size"),)  # what fills the vocabulary up gets no logits
 _IDEFICS = Family(packs=True, batched_media=frozenset({"pixel_values", "pixel_attention_mask"}))
 _PLAIN = Family(packs=True)
 _QWEN_VL = Family(packs=True, mrope=True, byte_tower="visual")
@@ -66,6 +72,9 @@ _GRANITE_SPEECH = Family(alone=frozenset({"audio"}), why_padded=_HEARS_PADDING)
 _PHI = Family(packs=True, alone=frozenset({"audio"}), two_way=frozenset({"Phi4MultimodalVisionAttention", "Phi4MultimodalAudioAttention"}))
 _CONVOLVED = Family(why_padded="the convolutions of its language layers reach over the tokens before, into the sample before")
 _MINICPM = Family(why_padded=_HYBRID.why_padded, long_media=frozenset({"pixel_values", "pixel_values_videos"}))
+_GEMMA4 = Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions", after_head=_CAP)
+_MUSE = Family(packs=True, after_head=(("times", "output_multiplier"), *_CAP))
+_INKLING = "its short convolutions run along the row, from one sample into the next"
 FAMILIES: dict[str, Family] = {
     "smolvlm": _IDEFICS,
     "idefics3": _IDEFICS,
@@ -97,7 +106,7 @@ FAMILIES: dict[str, Family] = {
     "qianfan_ocr": _PLAIN,
     "lighton_ocr": _PLAIN,
     "minimax_m3_vl": Family(prompts_alone=True, why_padded="it attends to chosen blocks of keys, counted from the row's first token"),
-    "hyperclovax_vision_v2": _PLAIN,
+    "hyperclovax_vision_v2": replace(_PLAIN, after_head=(("times", "logits_scaling"),)),
     "glmasr": _PLAIN,
     "qwen4_exp": _HYBRID,
     "dots3_note": Family(why_padded="it attends to keys chosen by a mask of the whole row, which packed rows do not have"),
@@ -123,9 +132,9 @@ FAMILIES: dict[str, Family] = {
         why_padded="its layers name a window, which they use only when they generate",
     ),
     "pp_chart2table": _PLAIN,
-    "cohere_compass": _MROPE,
-    "granite4_vision": _PLAIN,
-    "granite_docling": _PLAIN,
+    "cohere_compass": replace(_MROPE, after_head=(("times", "logit_scale"),)),
+    "granite4_vision": replace(_PLAIN, after_head=_SCALED),
+    "granite_docling": replace(_PLAIN, after_head=_SCALED),
     "lfm2_vl": _CONVOLVED,
     "lfm3_vl": _CONVOLVED,
     "minicpmv4_6": _MINICPM,
@@ -136,7 +145,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_audio": _PLAIN,
     "phi4_multimodal": _PHI,
     "voxtral": Family(packs=True, chat_template=chat_templates.VOXTRAL, processor="foveate.model.voxtral"),
-    "t5gemma2": Family(chat_template=chat_templates.T5GEMMA2),
+    "t5gemma2": Family(chat_template=chat_templates.T5GEMMA2, after_head=_CAP),
     "florence2": Family(chat_template=chat_templates.FLORENCE2),
     "granite_speech": _GRANITE_SPEECH,
     "granite_speech_plus": _GRANITE_SPEECH,
@@ -144,13 +153,13 @@ FAMILIES: dict[str, Family] = {
     "moss_transcribe_diarize": _PLAIN,
     "vibevoice_asr": _VIBEVOICE,
     "nemo_speechlm": Family(why_padded="its Mamba layers carry their state along the row, from one sample into the next"),
-    "gemma3n": _PLAIN,
-    "gemma4": Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions"),
-    "gemma4_unified": Family(why_padded="in its sliding layers alone, tokens of one image attend to each other in both directions"),
+    "gemma3n": replace(_PLAIN, after_head=_CAP),
+    "gemma4": _GEMMA4,
+    "gemma4_unified": _GEMMA4,
     "idefics2": _IDEFICS,
     "mistral3": _PLAIN,
-    "muse_glimmer": _PLAIN,
-    "muse_spark": _PLAIN,
+    "muse_glimmer": _MUSE,
+    "muse_spark": _MUSE,
     "aria": _PLAIN,
     "molmo2": Family(
         patch_indices=(("image_token_pooling", "pixel_values"), ("video_token_pooling", "pixel_values_videos")),
@@ -158,16 +167,16 @@ FAMILIES: dict[str, Family] = {
         why_padded="tokens of all images in a row attend to each other in both directions",
     ),
     # Their images become words of the vocabulary, through which no gradient passes.
-    "chameleon": Family(packs=True, fixed=frozenset({"vision"})),
+    "chameleon": Family(packs=True, fixed=frozenset({"vision"}), whole_logits="it strikes the words of images out of its logits"),
     "emu3": Family(packs=True, fixed=frozenset({"vision"}), alone=frozenset({"image"})),  # filling up an image changes its words
     # In transformers a token before any image attends to all images of the batch, what fills them up too; without any it skips them.
     "mllama": Family(media_rows=True, alone=frozenset({"image"}), why_padded="its images are not in the row but beside it"),
-    "inkling2": Family(why_padded="its short convolutions run along the row, from one sample into the next"),
-    "inkling_mm_model": Family(why_padded="its short convolutions run along the row, from one sample into the next"),
-    "mistral_large4": Family(why_padded="its indexer chooses keys from the whole row, other samples' too"),
+    "inkling2": Family(why_padded=_INKLING, after_head=_CAP + _FIRST),
+    "inkling_mm_model": Family(why_padded=_INKLING, after_head=_FIRST),
+    "mistral_large4": Family(why_padded="its indexer chooses keys from the whole row, other samples' too", after_head=_CAP),
     "nemotron_h_omni": Family(why_padded="its Mamba layers carry their state along the row, from one sample into the next"),
     "llama4": Family(why_padded="its layers attend in chunks of a fixed length, counted from the row's first token"),
-    "paligemma": Family(why_padded="its prefix attends in both directions, so samples would see each other"),
+    "paligemma": Family(why_padded="its prefix attends in both directions, so samples would see each other", after_head=_CAP),
 }
 
 TRAINED_PARTS = frozenset(f"{name}_{family.trained}" for name, family in FAMILIES.items() if family.trained)  # their own model types
@@ -214,6 +223,13 @@ def positions_of(config: PretrainedConfig) -> Positions | None:
     return _RopeIndex(config)
 
 
+def patch_of(config: PretrainedConfig) -> int:
+    """Pixels of the side of a vision tower's patches, as far as the configuration says; else 14."""
+    found = getattr(getattr(config, "vision_config", None), "patch_size", None)
+    found = found[0] if isinstance(found, list | tuple) and found else found
+    return found if isinstance(found, int) and found > 0 else 14
+
+
 _GRIDS = ("image_grid_thw", "video_grid_thw", "target_sizes", "target_sizes_videos")  # by which get_rope_index lays media out
 
 
@@ -258,6 +274,13 @@ class _Shell:
         return found if isinstance(inspect.getattr_static(self._base, name), staticmethod) else found.__get__(self)
 
 
+def after_head(config: PretrainedConfig) -> tuple[tuple[AfterHead, float], ...]:
+    """What a family does to its head's output, in order, where its configuration asks for it."""
+    text = config.get_text_config(decoder=True)
+    named = [(step, getattr(text, name, None)) for step, name in family_of(config).after_head]
+    return tuple((step, float(value)) for step, value in named if value is not None)
+
+
 def keeps_logits(model: nn.Module) -> bool:
     """True where `logits_to_keep` lets the head run on chosen positions only."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -268,3 +291,10 @@ def checkpointable(model: nn.Module) -> dict[str, nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return {name: module for name, module in model.named_modules() if isinstance(module, GradientCheckpointingLayer)}
+
+
+def feature_methods(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """(module's name, module, method) of every method that makes features of media, as transformers' models name them."""
+    names = ("get_image_features", "get_video_features", "get_audio_features")
+    found = ((path, module, name) for path, module in model.named_modules() for name in names)
+    return [entry for entry in found if callable(getattr(type(entry[1]), entry[2], None))]

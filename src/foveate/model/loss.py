@@ -1,4 +1,7 @@
-"""The loss: cross-entropy summed over supervised positions, the head computed nowhere else."""
+"""The loss: cross-entropy summed over supervised positions, the head computed nowhere else.
+
+Where the family is known the logits are never there all at once (model/head.py). What follows here is the way for all other models.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foveate.model.head import IGNORED, head_loss
 from foveate.model.pixels import as_weights
 from foveate.types import Batch
 
-IGNORED = -100
 _CHUNK = 1024  # supervised positions turned into float32 at once
 
 
@@ -24,6 +27,12 @@ def loss_sum(model: nn.Module, batch: Batch, *, keeps_logits: bool) -> Tensor:
         model: called as `model(**batch.inputs)`; may be wrapped for several processes.
         keeps_logits: whether its forward takes `logits_to_keep` as an index tensor.
     """
+    loss = head_loss(model, batch)
+    return _whole_loss(model, batch, keeps_logits) if loss is None else loss
+
+
+def _whole_loss(model: nn.Module, batch: Batch, keeps_logits: bool) -> Tensor:
+    """The same from logits that are all made, and kept for the backward pass."""
     # Labels stay on the CPU (see train.step.to_device), so that finding the columns does not wait for a GPU.
     columns = supervised_columns(batch.labels)
     targets = batch.labels[:, columns + 1]
@@ -53,5 +62,5 @@ def _cross_entropy_sum(logits: Tensor, targets: Tensor, weights: Tensor | None) 
         if share is None:
             total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="sum")
         else:
-            total = total + functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="none") @ share
+            total = total + (functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORED, reduction="none") * share).sum()
     return total

@@ -8,23 +8,20 @@ models of several families: activations within 10% (25% where they are recompute
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from foveate.errors import ModelError
+from foveate.config.optim import OptimSection, state_bytes
 from foveate.model.attention import segments
 from foveate.model.families import Family, checkpointable
 from foveate.model.loss import loss_sum
-from foveate.model.shadow import Shadow
+from foveate.model.recompute import surrounded
+from foveate.model.shadow import UNTRACED, Shadow, untraced
 from foveate.types import Batch
 
-_STATES = 2  # AdamW keeps two numbers for each one that is trained
-# What a model's code may raise when it asks shapes for values.
-_UNTRACED = (RuntimeError, ValueError)
+ADAMW = OptimSection()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +30,9 @@ class Step:
 
     tokens: int  # positions computed, padding included
     flops: int  # floating-point operations; a multiplication and an addition are two
-    held_bytes: int  # between forward and backward: what autograd keeps, the batch and the logits
+    held_bytes: int  # between forward and backward: what autograd keeps, the batch and the gradients of the head
     peak_bytes: int  # the most at once; neither weights, gradients nor optimizer state
+    first_peak_bytes: int  # the same with the gradients that came into being until then: of a step that is one micro-batch
     input_bytes: int  # the batch itself, media included
 
 
@@ -67,44 +65,62 @@ def trace(model: nn.Module, batch: Batch, *, family: Family, keeps_logits: bool,
     try:
         with segments(batch.segments, blocks), Shadow(model, autocast=autocast) as shadow:
             shadow.see(inputs.values())
-            for block in checkpointable(model).values():  # the backward pass runs outside of `with`, as far as functions go
-                block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=shadow.again)
-            loss = loss_sum(model, replace(batch, inputs=inputs, weights=None), keeps_logits=keeps_logits)
-            held = shadow.live_bytes
-            loss.backward()
-    except _UNTRACED as error:
-        raise ModelError(
-            f"its step can't be traced without weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            where="memory",
-            fix="train a few steps to see what it needs",
-        ) from error
-    return Step(tokens=batch.labels.numel(), flops=shadow.flops, held_bytes=held, peak_bytes=shadow.peak_bytes, input_bytes=input_bytes)
+            with surrounded(checkpointable(model).values(), shadow.again):  # autograd's own threads see no function modes of this one
+                loss = loss_sum(model, replace(batch, inputs=inputs, weights=None), keeps_logits=keeps_logits)
+                held = shadow.live_bytes
+                loss.backward()
+    except UNTRACED as error:
+        raise untraced(error) from error
+    return Step(
+        tokens=batch.labels.numel(),
+        flops=shadow.flops,
+        held_bytes=held,
+        peak_bytes=shadow.peak_bytes,
+        first_peak_bytes=shadow.first_peak_bytes,
+        input_bytes=input_bytes,
+    )
 
 
 def step_memory(
-    model: nn.Module, step: Step | None, *, strategy: Literal["single", "ddp", "fsdp2"], world: int, accumulates: bool
+    model: nn.Module,
+    step: Step | None,
+    *,
+    strategy: Literal["single", "ddp", "fsdp2"],
+    world: int,
+    accumulates: bool,
+    optim: OptimSection = ADAMW,
 ) -> Memory:
     """The parts of a rank's memory; without a traced step, all but the activations.
 
     Args:
-        accumulates: whether an optimizer step takes several micro-batches: FSDP2 then keeps whole gradients on every rank.
+        accumulates: whether an optimizer step takes several micro-batches: gradients are then there all the time (with FSDP2 those of
+            whole weights, on every rank), else they come into being while activations go.
     """
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     share = world if strategy == "fsdp2" else 1
     gathered = 2 * _largest_block(model) if share > 1 else 0  # the one that runs, and the next one on its way
+    activations = 0
+    if step is not None:
+        activations = step.peak_bytes if accumulates or world > 1 else max(0, step.first_peak_bytes - trained)
     return Memory(
         weights=weights // share,
         gradients=trained if accumulates else trained // share,
-        optimizer=_STATES * trained // share,
+        optimizer=optimizer_bytes(model, optim) // share,
         gathered=gathered,
-        activations=step.peak_bytes if step is not None else 0,
+        activations=activations,
     )
 
 
-def checkpoint_bytes(model: nn.Module) -> int:
+def optimizer_bytes(model: nn.Module, optim: OptimSection = ADAMW) -> int:
+    """What the optimizer keeps of the trained parameters, over all ranks."""
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    return int(sum(parameter.numel() * state_bytes(optim, itemsize=parameter.element_size()) for parameter in trained))
+
+
+def checkpoint_bytes(model: nn.Module, optim: OptimSection = ADAMW) -> int:
     """A checkpoint's size: trained weights and their optimizer state."""
-    return (1 + _STATES) * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad) + optimizer_bytes(model, optim)
 
 
 def _largest_block(model: nn.Module) -> int:

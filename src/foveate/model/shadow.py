@@ -20,33 +20,47 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from foveate.errors import ModelError
+
 _ATEN = torch.ops.aten
 _META = torch.device("meta")
+_GROUPED = _ATEN._grouped_mm.default
 _INDEXING = frozenset({_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default})
 # What autocast computes in 16 bits; everything else keeps the type of its inputs.
 _NARROW = frozenset(
     {functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.addmm, torch.baddbmm,
      functional.conv1d, functional.conv2d, functional.conv3d, functional.scaled_dot_product_attention}
 )  # fmt: skip
+# What a model's code may raise when it asks shapes for values.
+UNTRACED = (RuntimeError, ValueError)
+# Factors (or query, key and value), the result, operations -> nothing.
+Notice = Callable[[tuple[Tensor, ...], Tensor, int], None]
 _BACKWARD = 2.5  # operations of attention's backward pass against its forward: five products of matrices for two
 
 
 class Shadow:
     """Counts what happens inside `with`: `flops`, and the bytes of all tensors that are alive at once.
 
+    `peak_bytes` are the most of them, `first_peak_bytes` the most where gradients come into being in this pass, and count.
+
     Args:
         model: on the meta device; its parameters, buffers and gradients are not counted among the bytes.
         autocast: the type that matrix products are computed in, None for that of the weights.
+        notice: told of every product of matrices, convolution and attention, see model/products.py.
     """
 
-    def __init__(self, model: nn.Module, *, autocast: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, *, autocast: torch.dtype | None = None, notice: Notice | None = None) -> None:
         self.autocast = autocast
+        self.notice = notice
         self.flops = 0
         self.live_bytes = 0
         self.peak_bytes = 0
         held = [tensor for tensor in (*model.parameters(), *model.buffers())]
-        held += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        self._known = {tensor.untyped_storage()._cdata for tensor in held}
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        self._known = {tensor.untyped_storage()._cdata for tensor in (*held, *gradients)}
+        self.unmade = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in gradients}
+        self.made_bytes = 0
+        self.first_peak_bytes = 0
         self._alive: dict[int, weakref.ref] = {}
         self._stack = ExitStack()
 
@@ -62,6 +76,12 @@ class Shadow:
         """What surrounds a block's forward pass and its repetition during the backward pass, see `torch.utils.checkpoint`."""
         return nullcontext(), _Functions(self)
 
+    def count(self, operands: tuple[Tensor, ...], output: Tensor, flops: int) -> None:
+        """Count a product's operations."""
+        self.flops += flops
+        if self.notice is not None:
+            self.notice(operands, output, flops)
+
     def see(self, outputs: Iterable[Any]) -> None:
         """Count the memory behind tensors that an operation gave, until it is freed."""
         for tensor in outputs:
@@ -74,6 +94,11 @@ class Shadow:
             self._alive[key] = weakref.ref(storage, lambda _, key=key, size=size: self._forget(key, size))
             self.live_bytes += size
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            self.first_peak_bytes = max(self.first_peak_bytes, self.live_bytes + self.made_bytes)
+
+    def made(self, tensor: Tensor) -> None:
+        """Note that a parameter's gradient, if `tensor` is one, was added to."""
+        self.made_bytes += self.unmade.pop(tensor.untyped_storage()._cdata, 0)
 
     def _forget(self, key: int, size: int) -> None:
         del self._alive[key]
@@ -108,7 +133,7 @@ class _Attention(torch.autograd.Function):
         rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(query, key, value, output, rows)
         ctx.shadow, ctx.flops = shadow, 2 * rows.numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-        shadow.flops += ctx.flops
+        shadow.count((query, key, value), output, ctx.flops)
         return output
 
     @staticmethod
@@ -139,8 +164,12 @@ class _Operations(TorchDispatchMode):
             out, args, kwargs = self._on_shapes(operation, args, kwargs)
         counted = flop_registry.get(operation._overloadpacket)
         if counted is not None:
-            self._shadow.flops += counted(*args, **kwargs, out_val=out)
+            self._shadow.count(_factors(operation, tensors), out, counted(*args, **kwargs, out_val=out))
+        elif operation is _GROUPED:
+            self._shadow.count(_factors(operation, tensors), out, 2 * tensors[0].numel() * tensors[1].shape[-1])
         self._shadow.see(tree_leaves(out))
+        if self._shadow.unmade and tensors and operation._overloadpacket is _ATEN.add_:
+            self._shadow.made(tensors[0])
         return out
 
     def _on_shapes(self, operation: Any, args: tuple, kwargs: dict) -> tuple[Any, tuple, dict]:
@@ -148,8 +177,24 @@ class _Operations(TorchDispatchMode):
             args = (args[0], _places(args[1]), *args[2:])
         if operation is _ATEN._to_copy.default and "device" in kwargs:
             kwargs["device"] = _META
+        if operation is _GROUPED:
+            return _grouped(*args[:2], offsets=args[2] if len(args) > 2 else kwargs["offs"]), args, kwargs
         args, kwargs = tree_map(lambda leaf: torch.empty_like(leaf, device=_META) if _is_real(leaf) else leaf, (args, kwargs))
         return operation(*args, **kwargs), args, kwargs
+
+
+def _grouped(left: Tensor, right: Tensor, *, offsets: Tensor) -> Tensor:
+    """The shape of a product by groups of rows, one for each of `offsets`: [rows, k] x [groups, k, n], or [m, rows] x [rows, n].
+
+    torch's own rule for shapes takes bfloat16 alone, its kernels other types as well.
+    """
+    rows = (left.shape[0],) if right.ndim == 3 else (offsets.numel(), left.shape[0])
+    return torch.empty((*rows, right.shape[-1]), dtype=left.dtype, device=_META)
+
+
+def _factors(operation: Any, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The two that are multiplied, without what is added."""
+    return tuple(tensors[1:3] if operation._overloadpacket in (_ATEN.addmm, _ATEN.baddbmm) else tensors[:2])
 
 
 def _places(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
@@ -159,6 +204,12 @@ def _places(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
         is_mask = index is not None and not index.is_meta and index.dtype == torch.bool
         places += index.nonzero().unbind(1) if is_mask else [index]
     return places
+
+
+def untraced(error: Exception) -> ModelError:
+    """What to say of a model whose code raised one of `UNTRACED`."""
+    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelError(f"its step can't be traced without weights: {why}", where="memory", fix="train a few steps to see what it needs")
 
 
 def _is_real(leaf: Any) -> bool:
@@ -175,7 +226,7 @@ def _asks_for_meta(kwargs: dict) -> bool:
 
 def _stays_real(operation: Any, args: tuple, kwargs: dict) -> bool:
     """Whole numbers and truth values do, wherever the model puts them: they say where things are, not what they are."""
-    if operation is _ATEN._to_copy.default:
+    if operation in (_ATEN._to_copy.default, _ATEN.ones.default):  # ones are masks, whatever their type
         return True
     dtype = kwargs.get("dtype")
     if dtype is None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from foveate.config.base import PartName
+from foveate.config.train import RecomputeMode
 from foveate.config.tuning import TuningSection
 from foveate.errors import ModelError
 from foveate.model.families import checkpointable, family_of
 from foveate.model.parts import PARTS, bare_name, is_tied, part_of, parts_below, trained_parts
 from foveate.model.peft_names import peft_names
+from foveate.model.recompute import recompute_block
 from foveate.model.targets import Targets, adapter_targets, parameters_of, trained_in_full, whole_modules
 from foveate.model.tokens import check_rows_trained, new_rows
 
@@ -50,23 +51,32 @@ def apply_tuning(
     return model, notes
 
 
-def checkpoint_activations(model: nn.Module) -> int:
-    """Recompute the activations of blocks that hold or follow trained parameters; returns how many blocks do.
+def checkpoint_activations(
+    model: nn.Module, mode: RecomputeMode = "full", parts: Collection[Literal["language", "vision"]] = ("language", "vision")
+) -> int:
+    """Recompute activations in blocks that hold or follow trained parameters; returns how many blocks do.
 
     Set block by block: transformers' own switch also makes every nested model's inputs require gradients, which sends the
     backward pass through frozen towers (1.7x the operations of a LoRA step). A frozen tower is left out altogether.
+
+    Args:
+        mode: what is recomputed, see `recompute`; may be set anew at any time.
+        parts: whose blocks; a projector's belong to vision.
+
+    Raises ModelError where the model's class has no such blocks.
     """
-    parts = part_of(model)
-    below, trained = parts_below(parts), trained_parts(model, parts)
+    of = part_of(model)
+    below, trained = parts_below(of), trained_parts(model, of)
     blocks = checkpointable(model)
-    if not blocks:
-        raise ModelError("this model can't recompute activations", where="train.gradient_checkpointing", fix="set it to false")
+    if not blocks and mode != "none":
+        raise ModelError("this model can't recompute activations", where="train.gradient_checkpointing", fix="set it to none")
     count = 0
     for name, block in blocks.items():
         owners = below.get(name, {"language"})
-        block.gradient_checkpointing = "language" in owners or bool(owners & trained)
-        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-        count += block.gradient_checkpointing
+        part, reached = ("language", True) if "language" in owners else ("vision", bool(owners & trained))
+        chosen = mode if reached and part in parts else "none"
+        recompute_block(block, chosen)
+        count += chosen != "none"
     return count
 
 

@@ -19,10 +19,12 @@ from rich.text import Text
 from foveate.events import Evaluated, Event, Finished, ModuleRow, Quarantined, Saved, Started, Stepped
 from foveate.report.answers import change, ends, primary_metric
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
-from foveate.report.text import count, duration, metric_name, metric_value, number, steps
+from foveate.report.text import count, duration, metric_name, metric_value, number, percent, steps
 
+STEP_TIMES = ("time_s", "data_wait_s", "tokens_per_s", "samples_per_s", "flops_per_s", "mfu")  # of a step's line, in its order
 _LOG_WIDTH = 160  # of a table that is not shown on a terminal
 _WINDOW_STEPS = 20  # speed and time left are means over these
+_MUCH_WAITING = 0.1  # of a step's time
 _SHOWN_QUARANTINED = 3  # each bad record is in the ledger; the terminal gets the first few
 
 
@@ -37,7 +39,7 @@ class ProgressLine:
     ) -> None:
         self._console, self._every_steps, self._every_s, self._clock = console, every_steps, every_s, clock
         self._total = self._step = 0
-        self._recent: deque[tuple[int, float]] = deque(maxlen=_WINDOW_STEPS)  # (tokens, seconds)
+        self._recent: deque[Stepped] = deque(maxlen=_WINDOW_STEPS)
         self._reasons: Counter[str] = Counter()
         self._printed_at = clock()
         self._bar: Progress | None = None
@@ -96,8 +98,8 @@ class ProgressLine:
 
     def _advance(self, event: Stepped) -> None:
         self._step = event.step
-        self._recent.append((event.tokens, event.time_s))
-        speed = f"loss {number(event.loss)} · {count(round(self._tokens_per_s()))} useful tokens/s"
+        self._recent.append(event)
+        speed = f"loss {number(event.loss)} · {self._speed()}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=event.step, speed=speed)
             return
@@ -114,11 +116,21 @@ class ProgressLine:
         elif seen == _SHOWN_QUARANTINED + 1:
             self._print("more bad records: see quarantine.jsonl")
 
-    def _tokens_per_s(self) -> float:
-        return sum(tokens for tokens, _ in self._recent) / max(sum(seconds for _, seconds in self._recent), 1e-9)
+    def _speed(self) -> str:
+        """Useful tokens a second, the share of the devices' peak that this is, and the share of time waited for data if it is large."""
+        seconds = max(self._seconds, 1e-9)
+        parts = [f"{count(round(sum(step.tokens for step in self._recent) / seconds))} useful tokens/s"]
+        if all(step.mfu is not None for step in self._recent):
+            parts.append(f"MFU {percent(sum(step.mfu * step.time_s for step in self._recent) / seconds)}")
+        waited = sum(step.data_wait_s for step in self._recent) / seconds
+        return " · ".join(parts + ([f"{percent(waited)} waiting for data"] if waited >= _MUCH_WAITING else []))
+
+    @property
+    def _seconds(self) -> float:
+        return sum(step.time_s for step in self._recent)
 
     def _left_s(self) -> float:
-        return (self._total - self._step) * sum(seconds for _, seconds in self._recent) / max(len(self._recent), 1)
+        return (self._total - self._step) * self._seconds / max(len(self._recent), 1)
 
     def _print(self, line: str) -> None:
         self._printed_at = self._clock()
@@ -161,9 +173,22 @@ def summary_lines(run_dir: Path) -> list[str]:
         known = " → ".join(value for value in (found.before, found.after) if value != "–")
         rows = f" on {count(len((after or before).rows))} held-out answers" if name == metric and name != "loss" else ""
         lines.append(f"{found.name}: {known}{rows}")
+    lines += shared_lines(read_lines(run_dir / "metrics.jsonl"))
     if (run_dir / "report.html").is_file():
         lines.append(f"report: {run_dir / 'report.html'}")
     return [*lines, f"model: {facts.checkpoint}"] if facts.checkpoint else lines
+
+
+def shared_lines(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """What conversations about the same media had in common, over the step lines of a run; nothing where they had nothing."""
+    counted = ("media", "shared_media", "tokens", "shared_tokens")
+    media, shared, tokens, saved = (sum(line.get(name, 0) for line in lines) for name in counted)
+    if not shared:
+        return []
+    return [
+        f"shared media: {count(shared)} of {count(media + shared)} media and {count(saved)} of {count(tokens + saved)} tokens "
+        "were not computed again"
+    ]
 
 
 def _when(event: Evaluated) -> str:
@@ -173,8 +198,11 @@ def _when(event: Evaluated) -> str:
 class MetricsLog:
     """metrics.jsonl: one line for each step and evaluation; times last, so that equal runs differ in them alone.
 
-    Step lines: event, step, loss, grad_norm, lr, targets, tokens, samples, media, padding, time_s, data_wait_s, tokens_per_s
-    (useful tokens, padding excluded, divided by the step's wall time). Evaluation lines: event, step, stage, metrics, time_s.
+    Step lines: event, step, loss, grad_norm, lr, targets, tokens, samples, media, shared_media and shared_tokens (not encoded or computed
+    again, as another sample of the row has them), padding, flops (model operations, vision counted), then
+    `STEP_TIMES`: rates are useful tokens (padding excluded), samples and model operations, divided by the step's wall time; mfu is the
+    last one's share of what the devices could do. Operations are absent where they are not known. Evaluation lines: event, step, stage,
+    metrics, time_s.
     `Started` must come first: it drops what a killed run wrote beyond the step it resumes from.
     """
 
@@ -224,10 +252,16 @@ def step_line(event: Stepped) -> dict[str, Any]:
         "tokens": event.tokens,
         "samples": event.samples,
         "media": event.media,
+        "shared_media": event.shared_media,
+        "shared_tokens": event.shared_tokens,
         "padding": event.padding,
+        **({"flops": round(event.flops)} if event.flops else {}),
         "time_s": round(event.time_s, 4),
         "data_wait_s": round(event.data_wait_s, 4),
         "tokens_per_s": round(event.tokens / max(event.time_s, 1e-9), 1),
+        "samples_per_s": round(event.samples / max(event.time_s, 1e-9), 3),
+        **({"flops_per_s": round(event.flops / max(event.time_s, 1e-9))} if event.flops else {}),
+        **({"mfu": round(event.mfu, 4)} if event.mfu is not None else {}),
     }
 
 

@@ -133,6 +133,11 @@ def _tiles(facts: RunFacts, steps: Sequence[dict[str, Any]]) -> list[Tile]:
         ),
         Tile(name="Useful tokens/s", value=count(round(tokens / seconds)) if seconds else "–", detail=f"{percent(padding)} padding"),
     ]
+    shared, media = (sum(line.get(name, 0) for line in steps) for name in ("shared_media", "media"))
+    if shared:
+        saved = sum(line["shared_tokens"] for line in steps)
+        detail = f"of {count(media + shared)}; {count(saved)} tokens saved"
+        tiles.append(Tile(name="Media not encoded again", value=count(shared), detail=detail))
     if facts.params:
         share = facts.params.trained / max(facts.params.total, 1)
         detail = f"{percent(share)} of {short_count(facts.params.total)}"

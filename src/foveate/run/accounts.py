@@ -15,14 +15,16 @@ import numpy as np
 from foveate.batching.lengths import judge
 from foveate.batching.loader import StepData
 from foveate.batching.plan import Plan
+from foveate.batching.rows import Lengths, RowPlan
 from foveate.batching.workers import worker_count
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
 from foveate.data.overlap import find_overlap
-from foveate.data.scan import quarantined
-from foveate.dist.mesh import Ranks, gather_objects
+from foveate.data.scan import Verdict, quarantined
+from foveate.dist.mesh import Ranks, gather_objects, on_first
 from foveate.errors import DataError
 from foveate.events import Finished, Quarantined
+from foveate.run.planned import over_slots, require_equal, write_lengths
 from foveate.run.pool import Killed, Mark, in_chunks
 from foveate.run.prepare import Prepared
 from foveate.run.visits import Visits, Without
@@ -67,11 +69,12 @@ class Accounts:
     prepared: Prepared
     ledger: Ledger
     ranks: Ranks
-    plan: Plan
+    folder: Path
+    plan: Plan | RowPlan | None  # None until `preflight` has measured what rows are planned from (`batch.rows`)
     known: list[Quarantined] = field(default_factory=list)  # found before the first step of this process
     notes: list[str] = field(default_factory=list)
     eval_usable: Sequence[tuple[int, Conversation]] = ()
-    visits: Visits
+    visits: Visits | None
     bad: dict[Origin, str] = field(default_factory=dict)  # training records that can't be used -> why
 
     @staticmethod
@@ -82,9 +85,10 @@ class Accounts:
         ledger = Ledger(folder / LEDGER if ranks.first else None, max_bad, total=total)
         for line in gather_objects(list(ledger))[0]:  # every rank must reach the limit at the same record
             ledger.add(line, check=False)
-        plan = prepared.plan()
+        plan = prepared.plan() if prepared.recipe.batch.rows is None else None
+        visits = Visits(prepared.train, plan) if plan is not None else None
         bad = {line.origin: line.reason for line in ledger if line.split == "train"}
-        return Accounts(prepared=prepared, ledger=ledger, ranks=ranks, plan=plan, visits=Visits(prepared.train, plan), bad=bad)
+        return Accounts(prepared=prepared, ledger=ledger, ranks=ranks, folder=folder, plan=plan, visits=visits, bad=bad)
 
     @property
     def eval_slots(self) -> int:
@@ -92,22 +96,43 @@ class Accounts:
         held_out, limit = self.prepared.eval, self.prepared.recipe.evaluate.limit
         return 0 if held_out is None else min(len(held_out), limit or len(held_out))
 
-    def preflight(self) -> None:
-        """Look at the records before weights load, each rank at its share. Raises DataError once more than `max_bad` are bad."""
+    def preflight(self, before: Path | None = None) -> None:
+        """Look at the records before weights load, each rank at its share, and plan rows. Raises DataError once more than `max_bad` are
+        bad, CheckpointError where the run that is gone on from, in the folder `before`, was planned from other lengths."""
         train = self.prepared.train
         self._prove_labels(train)
-        self._scan(train, "train", self._looked_at(train))
+        measured = self._scan(train, "train", self._looked_at(train))
         if len(self.bad) >= train.records:
             raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
+        if self.plan is None:
+            self._plan_rows(over_slots(train, measured), before)
         if self.prepared.eval is not None:
             self.preflight_eval()
             if self.ranks.first and self.prepared.recipe.data.preflight != "none":
                 overlap = find_overlap(train, self.prepared.eval, most=_COMPARED).describe()
                 self.notes += [overlap] if overlap else []
 
+    def _plan_rows(self, lengths: Lengths, before: Path | None) -> None:
+        if before is not None:
+            on_first(self.ranks, lambda: require_equal(lengths, before, self.prepared.train))
+        if not lengths.tokens.any():
+            raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
+        plan = self.prepared.plan(lengths)
+        self.plan, self.visits = plan, Visits(self.prepared.train, plan)
+        on_first(self.ranks, lambda: write_lengths(self.folder, lengths))
+        batch = self.prepared.recipe.batch
+        how = f"{100 * plan.fill:.1f}% full" if self.prepared.packs else "of samples of like length"
+        self.notes.append(f"{plan.epoch_rows:,} rows an epoch, planned ahead from all lengths and {how}; {batch.rows:,} make a step")
+        if batch.rows % self.ranks.world:
+            self.notes.append(f"batch.rows ({batch.rows}) is no multiple of the {self.ranks.world} processes: some idle in each step")
+
     def _looked_at(self, train: Mixture) -> np.ndarray:
         """[slots] int64: the training records that are looked at before training."""
         level = self.prepared.recipe.data.preflight
+        if self.plan is None:
+            if level == "none":
+                self.notes.append(f"batch.rows: the headers of all {train.records:,} records were read for their lengths")
+            return np.fromiter(train.distinct(), np.int64)
         if level == "auto" and train.records > _AUTO_LIMIT and train.window is None:
             looked = f"{_AUTO_LIMIT:,} of {train.records:,} records, spread over all, were looked at before training"
             self.notes.append(f"{looked}; `foveate check` looks at each")
@@ -163,8 +188,11 @@ class Accounts:
         self.ledger.check()
         return fresh
 
-    def _scan(self, mixture: Mixture, split: str, slots: np.ndarray) -> None:
-        """Look at the records of `slots`, [slots] int64, each rank at its share, in as many processes as later prepare batches."""
+    def _scan(self, mixture: Mixture, split: str, slots: np.ndarray) -> Lengths:
+        """Look at the records of `slots`, [slots] int64, each rank at its share, in as many processes as later prepare batches.
+
+        Returns their lengths, in order.
+        """
         recipe = self.prepared.recipe
         level = recipe.data.preflight
         # Held-out records are decoded whatever the recipe says: each is measured, and has no step in which it could be quarantined.
@@ -172,11 +200,13 @@ class Accounts:
         share = slots[self.ranks.rank :: self.ranks.world]
         look = _Look(prepared=self.prepared, mixture=mixture, split=split, slots=share, decode=decode)
         found: dict[int, list[Quarantined]] = {}
+        lengths = Lengths.empty(len(share))
         most, bad = self.ledger.limit() + _MOST_NAMED, 0
         try:
             with contextlib.closing(in_chunks(look, len(share), chunk=_CHUNK[decode], workers=self._scanners(mixture))) as chunks:
-                for places, part in chunks:
+                for places, (part, measured) in chunks:
                     found[places.start] = part
+                    lengths.put(slice(places.start, places.stop), measured)
                     bad += len(part)
                     if bad > most:  # the run stops anyway: a million bad records need not be held to say so
                         break
@@ -185,6 +215,10 @@ class Accounts:
             raise DataError(error.problem, reason="worker_died", where=where, fix="look at this record, or set data.workers to 0") from None
         ordered = [line for start in sorted(found) for line in found[start]]
         self.known += self._enter(line for lines in gather_objects(ordered) for line in lines)
+        whole = Lengths.empty(len(slots))
+        for rank, measured in enumerate(gather_objects(lengths)):
+            whole.put(slice(rank, None, self.ranks.world), measured)
+        return whole
 
     def _scanners(self, mixture: Mixture) -> int:
         """Processes that look at records: the data workers', and this one's core, which has nothing else to do yet."""
@@ -207,7 +241,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Look:
-    """The ledger lines of the bad records among some, in any process."""
+    """The ledger lines of the bad records among some, and the lengths of all, in any process."""
 
     prepared: Prepared
     mixture: Mixture
@@ -215,18 +249,21 @@ class _Look:
     slots: np.ndarray
     decode: bool
 
-    def __call__(self, places: range, mark: Mark) -> list[Quarantined]:
-        found = []
-        for place in places:
+    def __call__(self, places: range, mark: Mark) -> tuple[list[Quarantined], Lengths]:
+        found, lengths = [], Lengths.empty(len(places))
+        for i, place in enumerate(places):
             mark(place)
             slot = int(self.slots[place])
-            error = verdict(self.prepared, self.mixture, slot, decode=self.decode)
-            if error is not None:
-                found.append(quarantined(error, self.mixture.origin(slot), self.split))
-        return found
+            seen = verdict(self.prepared, self.mixture, slot, decode=self.decode)
+            if seen.error is not None:
+                found.append(quarantined(seen.error, self.mixture.origin(slot), self.split))
+            if seen.fits:
+                lengths.set(i, seen.length)
+        return found, lengths
 
 
-def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) -> DataError | None:
-    """Why a record can't be used, or None: the same rules as in training, `decode` adding the pixels and samples themselves."""
+def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) -> Verdict:
+    """Whether a record can be used: the same rules as in training, `decode` adding the pixels and samples themselves."""
     recipe, encoder = prepared.recipe, None if prepared.collate is not None else prepared.encoder
-    return judge(mixture, slot, encoder=encoder, max_tokens=recipe.batch.max_tokens, rules=recipe.media, decode=decode).error
+    limits = {"max_tokens": recipe.batch.max_tokens, "max_patches": recipe.batch.max_patches}
+    return judge(mixture, slot, encoder=encoder, **limits, rules=recipe.media, decode=decode)

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate.batching.plan import Plan
+from foveate.batching.rows import Lengths, make_plan
 from foveate.config.recipe import Recipe
 from foveate.config.tree import parse_yaml
 from foveate.data.adapters.named import NAMED
 from foveate.data.mixture import Mixture
 from foveate.errors import DataError
 from foveate.model.base_files import base_file
-from foveate.model.families import family_of
+from foveate.model.families import Family, family_of
 from foveate.model.load import auto_class_name, keeps_template, resolve_id
 from foveate.report.model_card import Books, Card, Metadata, ParityLine, loading_snippet, write_model_card
 from foveate.report.run_files import SourceFacts, read_lines
@@ -24,7 +24,8 @@ from foveate.report.text import count, number, steps
 from foveate.run.accounts import LEDGER
 from foveate.run.base import Base
 from foveate.run.certificate import Figures
-from foveate.run.prepare import open_records, user_functions
+from foveate.run.planned import read_lengths
+from foveate.run.prepare import open_records, shares_rows, user_functions
 from foveate.run.run_folder import PARITY
 from foveate.run.trained import Trained
 from foveate.run.visits import Visits
@@ -43,7 +44,7 @@ def write_card(folder: Path, *, trained: Trained, base: Base, figures: Figures, 
     named = base_name(base)
     before, after = trained.evaluations()
     mixture = _training_records(trained, allow_code=allow_code)
-    books, sources = _books(trained, mixture)
+    books, sources = _books(trained, mixture, family_of(base.config))
     merged, alone = about["adapters"] == "merged", about["adapters"] == "kept"
     card = Card(
         name=trained.run_dir.resolve().name,
@@ -119,15 +120,16 @@ def _training_records(trained: Trained, *, allow_code: bool) -> Mixture | None:
         return None
 
 
-def _books(trained: Trained, mixture: Mixture | None) -> tuple[Books | None, tuple[SourceFacts, ...]]:
+def _books(trained: Trained, mixture: Mixture | None, family: Family) -> tuple[Books | None, tuple[SourceFacts, ...]]:
     """The training records behind these weights, from the plan and the ledger, and the sources.
 
     Where the data can't be read any more, what the run wrote down at its end, if it came to one and these weights are of it.
     """
     facts = trained.facts
     sources = facts.data if facts is not None else ()
-    if mixture is not None:
-        return _counted(trained, mixture), _without_folders(sources)
+    lengths = read_lengths(trained.run_dir)  # None unless rows were planned ahead
+    if mixture is not None and (lengths is None) == (trained.recipe.batch.rows is None):
+        return _counted(trained, mixture, lengths, family), _without_folders(sources)
     done = facts is not None and facts.status == "done" and trained.final
     books = Books(read=facts.read, used=facts.used, quarantined=facts.quarantined, reasons=facts.reasons) if done else None
     return books, _without_folders(sources)
@@ -138,15 +140,16 @@ def _without_folders(sources: Sequence[SourceFacts]) -> tuple[SourceFacts, ...]:
     return tuple(replace(source, name=Path(source.name).name) if Path(source.name).is_absolute() else source for source in sources)
 
 
-def _counted(trained: Trained, mixture: Mixture) -> Books:
-    train = trained.recipe.train
-    plan = Plan(
+def _counted(trained: Trained, mixture: Mixture, lengths: Lengths | None, family: Family) -> Books:
+    recipe = trained.recipe
+    plan = make_plan(
+        recipe.batch,
+        recipe.train,
         records=len(mixture),
-        size=trained.recipe.batch.size,
-        seed=train.seed,
-        epochs=train.epochs,
-        steps=train.steps,
         window=mixture.window,
+        lengths=lengths,
+        packs=shares_rows(recipe, family),
+        alone=family.alone,
     )
     lines = (line for line in read_lines(trained.run_dir / LEDGER) if line["split"] == "train")
     visits = Visits(mixture, plan)

@@ -18,7 +18,7 @@ from foveate.config.recipe import Recipe
 from foveate.data.mixture import Mixture, evenly
 from foveate.encode.encoder import Encoder
 from foveate.errors import CheckpointError, DataError, FoveateError
-from foveate.model.families import family_of, positions_of
+from foveate.model.families import family_of, patch_of, positions_of
 from foveate.run.prepare import BoundCollate
 from foveate.run.run_folder import PARITY
 from foveate.train.manifest import record_file
@@ -83,6 +83,7 @@ def plain_encoder(processor: ProcessorMixin, config: PretrainedConfig, recipe: R
         rules=recipe.media,
         options=recipe.model.template_options,
         one_answer=family_of(config).decoder_start is not None,
+        patch=patch_of(config),
     )
 
 
@@ -105,7 +106,9 @@ def pick_records(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, m
         try:
             conversation = mixture.conversation(slot)
             if encoder is not None:
-                require_fit(conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens)
+                require_fit(
+                    conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens, max_patches=recipe.batch.max_patches
+                )
                 encoder(conversation)
         except DataError as error:
             # By the name of its file alone: what is said here is published with the model.
@@ -136,7 +139,9 @@ def pick_kinds(mixture: Mixture, encoder: Encoder | None, recipe: Recipe, *, had
             conversation = mixture.conversation(slot)
             kinds = kinds_of([conversation]) - had - found.keys()
             if kinds and encoder is not None:
-                require_fit(conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens)
+                require_fit(
+                    conversation, encoder.length(conversation), max_tokens=recipe.batch.max_tokens, max_patches=recipe.batch.max_patches
+                )
                 encoder(conversation)
         except DataError:
             continue

@@ -61,7 +61,7 @@ def check(recipe: Recipe, options: Options, *, progress: Progress) -> Checked:
     }
     for found in scanned.values():
         _say_read(result, found)
-        sum_up(result, recipe, found, encoder, packs=shares_rows(recipe, family))
+        sum_up(result, recipe, found, encoder, packs=shares_rows(recipe, family), alone=family.alone)
         note_duplicates(result, found)
     _check_limit(result, recipe)
     if len(scanned) == 2:
@@ -125,6 +125,7 @@ def _scan(
             split,
             encoder=encoder,
             max_tokens=recipe.batch.max_tokens,
+            max_patches=recipe.batch.max_patches,
             rules=recipe.media,
             decode=options.decode,
             pictures=options.pictures and bool(recipe.data.eval),

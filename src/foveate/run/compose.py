@@ -20,16 +20,22 @@ from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import Strategy, choose_strategy, unwrap
 from foveate.evaluate.metrics import higher_is_better
 from foveate.events import Evaluated, Event, Listener, Saved, Started
+from foveate.model.attention import Kernel, choose_kernel
+from foveate.model.compiled import as_written
 from foveate.model.families import keeps_logits
-from foveate.model.load import load_model, resolve_id, weights_fingerprint
+from foveate.model.head import whole_logits
+from foveate.model.load import load_model, resolve_id, torch_dtype, weights_fingerprint
 from foveate.model.modules import module_table
 from foveate.model.parts import bare_name, parts_table
 from foveate.model.quantize import quantise_notes
 from foveate.model.tokens import grow
-from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
+from foveate.model.tuning import apply_tuning, freeze_towers, training_mode
 from foveate.report.run_page import write_report
 from foveate.run.accounts import Accounts
+from foveate.run.auto import autocast_dtype, narrow_weights, save_memory
 from foveate.run.facts import run_facts
+from foveate.run.features import Features, keeping_features
+from foveate.run.formula import Speed, speed_of
 from foveate.run.measure import held_out
 from foveate.run.prepare import Prepared, prepare, suit
 from foveate.train import checkpoint, manifest
@@ -67,6 +73,8 @@ class Session:
     listeners: Sequence[Listener]
     fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
     notes: list[str]
+    features: Features | None = None
+    speed: Speed = Speed()
     best: Best | None = None
     improved: bool = False
     resumed_at: int | None = None
@@ -96,14 +104,15 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
         now = RunState(step=0, recipe=recipe.model_dump(mode="json"), fingerprints=fingerprints)
         on_first(ranks, lambda: checkpoint.refuse_differences(found.path, checkpoint.read_state(found.path), now))
     accounts = Accounts.open(prepared, options.run_dir, ranks)
-    accounts.preflight()
+    accounts.preflight(found.path.parents[1] if found is not None else None)
     session = build(prepared, options, ranks, accounts, listeners, fingerprints)
-    run = make_run(session)
-    if found is not None:
-        resume(session, run, found)
-    on_first(ranks, lambda: (options.run_dir / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8"))
-    with catch_signals(run):
-        drive(session, run)
+    with keeping_features(prepared, session.model, session.strategy, ranks, notes=session.notes) as session.features:
+        run = make_run(session)
+        if found is not None:
+            resume(session, run, found)
+        on_first(ranks, lambda: (options.run_dir / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8"))
+        with catch_signals(run):
+            drive(session, run)
     if run.step == run.total_steps:
         return 0
     return run.stopping[0] if run.stopping else signal.SIGTERM  # a process that got no signal stopped with one that did
@@ -132,6 +141,7 @@ def drive(session: Session, run: Run) -> None:
     session.train_time_s = time.perf_counter() - began
     if done:
         finish(session, run)
+    session.notes += [] if session.features is None else [session.features.summary()]
     finished = session.accounts.finished(run.step, "done" if done else "interrupted", time.perf_counter() - session.started)
     run.emit(finished)
     write_facts(session, run, status=finished.why)
@@ -170,16 +180,20 @@ def build(
     """Load weights, choose what is trained, spread it over the processes."""
     recipe = prepared.recipe
     torch.manual_seed(recipe.train.seed)
-    model = load_attending(prepared, compute=autocast_dtype(recipe, ranks))
+    compute = autocast_dtype(recipe, ranks)
+    kernel, chosen = attention_kernel(prepared, ranks, compute)
+    model = load_attending(prepared, compute=compute, kernel=kernel)
     quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
     frozen = freeze_towers(model)
-    notes = [*prepared.notes(), *accounts.notes, *quantised, *notes, *narrow_weights(model)]
+    notes = [*prepared.notes(), *chosen, *accounts.notes, *quantised, *notes, *narrow_weights(model)]
+    whole = whole_logits(model)
+    if whole is not None:
+        notes.append(f"the logits of all scored positions of a micro-batch are held at once: {whole}")
     if frozen:
         notes.append(f"frozen towers run without gradients: {', '.join(map(bare_name, frozen))}")
-    if recipe.train.gradient_checkpointing:
-        notes.append(f"activations are recomputed in {checkpoint_activations(model)} blocks")
-    strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if autocast_dtype(recipe, ranks) else "float32")
+    strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if compute else "float32")
+    notes += save_memory(prepared, accounts.plan, model, ranks, strategy=strategy.name, autocast=compute)
     model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, recipe.optim))
     training_mode(model)
     return Session(
@@ -196,7 +210,17 @@ def build(
     )
 
 
-def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None) -> nn.Module:
+def attention_kernel(prepared: Prepared, ranks: Ranks, compute: torch.dtype | None) -> tuple[Kernel, list[str]]:
+    """What packed rows are attended with, and the line that says so. Raises ModelError where the recipe asks for what can't be used."""
+    if not prepared.packs:
+        return "segments", []
+    section = prepared.recipe.model
+    dtype = compute or (prepared.config.dtype if section.dtype == "auto" else torch_dtype(section.dtype)) or torch.float32
+    kernel, why = choose_kernel(section, prepared.family, ranks.device, dtype)
+    return kernel, [why]
+
+
+def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None, kernel: Kernel = "segments") -> nn.Module:
     """The model, its weights on the CPU, with rows for new tokens and the attention that suits recipe and family.
 
     `compute` is the type that quantised weights are multiplied in; that of the other weights when None.
@@ -204,29 +228,31 @@ def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None) ->
     section = prepared.recipe.model
     model = load_model(section, compute=compute)
     grow(model, prepared.tokens, seed=prepared.recipe.train.seed)
-    suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder)
+    suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder, kernel=kernel)
     return model
 
 
 def make_run(session: Session) -> Run:
     """The loop's view of the session."""
     recipe, ranks = session.recipe, session.ranks
-    plan = session.prepared.plan()
-    source = session.prepared.source(plan, Share(rank=ranks.rank, world=ranks.world, towers=needs_towers(session)))
+    plan = session.accounts.plan
+    source = session.prepared.source(plan, share_of(session), encode=None if session.features is None else session.features.encode)
+    session.speed = speed_of(session.prepared, ranks, autocast_dtype(recipe, ranks))
     stepper = make_stepper(session)
-    workers = worker_count(recipe.data.workers, ranks.world)
+    workers, most_bytes = worker_count(recipe.data.workers, ranks.world), recipe.data.prefetch_mb << 20
     measure = held_out(session.prepared, session.accounts, stepper, session.options.run_dir) if recipe.data.eval else None
 
     def evaluate(stage: str) -> Evaluated:
         step = session.best.step if stage == "after" and session.best else run.step
-        result = measure.evaluate(unwrap(session.model), stage=stage, step=step)
+        with as_written(recipe.train.compile):
+            result = measure.evaluate(unwrap(session.model), stage=stage, step=step)
         note_best(session, result)
         return result
 
     run = Run(
         total_steps=plan.total_steps,
         step=0,
-        batches=lambda first: iterate(source, first=first, last=plan.total_steps, workers=workers),
+        batches=lambda first: iterate(source, first=first, last=plan.total_steps, workers=workers, most_bytes=most_bytes),
         train_step=lambda data, stop: stepper.run(data, stop=stop),
         set_rates=lambda step: set_rates(session.optimizer, recipe.optim, step, plan.total_steps),
         evaluate=evaluate,
@@ -236,6 +262,7 @@ def make_run(session: Session) -> Run:
         emit=session.emit,
         eval_every=recipe.train.eval_every if recipe.data.eval else None,
         save_every=recipe.train.save_every,
+        peak_flops_per_s=session.speed.peak_flops_per_s,
     )
     return run
 
@@ -253,6 +280,8 @@ def make_stepper(session: Session) -> Stepper:
         autocast=autocast_dtype(recipe, session.ranks),
         max_grad_norm=recipe.optim.max_grad_norm,
         seed=recipe.train.seed,
+        features=None if session.features is None else session.features.cut,
+        formula=session.speed.formula,
     )
 
 
@@ -309,12 +338,6 @@ def fingerprints_of(prepared: Prepared) -> dict[str, str]:
     return found
 
 
-def narrow_weights(model: nn.Module) -> list[str]:
-    """A note where weights are trained in 16 bits: most small updates are lost to rounding there."""
-    narrow = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad and p.element_size() < 4}
-    return [f"weights are trained in {dtype}, which rounds small updates away; model.dtype: float32 keeps them" for dtype in sorted(narrow)]
-
-
 def note_best(session: Session, result: Evaluated) -> None:
     """Remember the best evaluation during training."""
     metric = session.recipe.train.best
@@ -336,19 +359,11 @@ def base_model(model: nn.Module) -> nn.Module:
     return bare.get_base_model() if is_peft(bare) else bare
 
 
-def needs_towers(session: Session) -> bool:
-    """Whether a rank without media must run the towers because another rank does: their weights are sharded or reduced."""
-    if session.ranks.world == 1:
-        return False
-    trained = {row.part for row in parts_table(unwrap(session.model), {}) if row.trained}
-    return session.strategy.name == "fsdp2" or bool(trained & {"vision", "projector"})
-
-
-def autocast_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype | None:
-    """The type that matrix products are computed in, None for that of the weights."""
-    if recipe.train.precision == "auto":
-        return torch.bfloat16 if ranks.device.type == "cuda" and torch.cuda.is_bf16_supported() else None
-    return torch.bfloat16 if recipe.train.precision == "bfloat16" else None
+def share_of(session: Session) -> Share:
+    """This rank's place. One without media must run the towers because another rank does, where their weights are sharded or reduced."""
+    ranks, trained = session.ranks, {row.part for row in parts_table(unwrap(session.model), {}) if row.trained}
+    together = session.strategy.name == "fsdp2" or bool(trained & {"vision", "projector"})
+    return Share(rank=ranks.rank, world=ranks.world, towers=ranks.world > 1 and together)
 
 
 def write_facts(session: Session, run: Run, *, status: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.batching.loader import Share, StepSource
 from foveate.batching.plan import Plan
+from foveate.batching.rows import Lengths, RowPlan, make_plan
 from foveate.batching.user import UserCollate
 from foveate.config.code import load_function
 from foveate.config.recipe import Recipe
@@ -16,12 +17,12 @@ from foveate.data.mixture import Mixture, build_mixture
 from foveate.encode.encoder import Encoder
 from foveate.encode.template import set_chat_template
 from foveate.errors import ModelError
-from foveate.model.attention import use_segments
-from foveate.model.families import Family, family_of, positions_of
+from foveate.model.attention import Kernel, use_segments
+from foveate.model.families import Family, family_of, patch_of, positions_of
 from foveate.model.load import load_config, load_processor
 from foveate.model.pixels import take_bytes
 from foveate.model.tokens import NewTokens, add_tokens
-from foveate.types import Conversation
+from foveate.types import Conversation, Encode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,20 +48,20 @@ class Prepared:
         """Whether conversations share rows."""
         return shares_rows(self.recipe, self.family)
 
-    def plan(self) -> Plan:
-        """The order of training."""
-        train = self.recipe.train
-        return Plan(
+    def plan(self, lengths: Lengths | None = None) -> Plan | RowPlan:
+        """The order of training; `lengths`, of every slot, are needed for `batch.rows` alone."""
+        return make_plan(
+            self.recipe.batch,
+            self.recipe.train,
             records=len(self.train),
-            size=self.recipe.batch.size,
-            seed=train.seed,
-            epochs=train.epochs,
-            steps=train.steps,
             window=self.train.window,
+            lengths=lengths,
+            packs=self.packs,
+            alone=self.family.alone,
         )
 
-    def source(self, plan: Plan, share: Share, *, split: str = "train") -> StepSource:
-        """The step data of a plan over the training or the held-out records."""
+    def source(self, plan: Plan | RowPlan, share: Share, *, split: str = "train", encode: Encode | None = None) -> StepSource:
+        """The step data of a plan over the training or the held-out records; `encode` takes the encoder's place, see batching/units.py."""
         mixture = self.train if split == "train" else self.eval
         return StepSource(
             mixture=mixture,
@@ -71,6 +72,7 @@ class Prepared:
             share=share,
             split=split,
             collate=self.collate,
+            encode=encode,
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -141,14 +143,15 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
         lean=family.byte_tower is not None,
         options=recipe.model.template_options,
         one_answer=family.decoder_start is not None,
+        patch=patch_of(config),
     )
     return config, processor, encoder, tokens
 
 
-def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | None) -> None:
+def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | None, kernel: Kernel = "segments") -> None:
     """Make a model take the batches of this recipe: rows of several conversations, pixels as bytes."""
     if packs:
-        use_segments(model)
+        use_segments(model, kernel)
     form = encoder.pixel_form if encoder is not None else None
     if form is not None:
         take_bytes(model, family.byte_tower, width=form.width, widen=form.widen)
@@ -156,7 +159,7 @@ def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | No
 
 def shares_rows(recipe: Recipe, family: Family) -> bool:
     """Whether conversations share rows."""
-    by_segments = recipe.model.attention in ("auto", "segments")
+    by_segments = recipe.model.attention not in ("sdpa", "eager")
     return recipe.batch.pack and family.packs and by_segments and recipe.data.collate is None
 
 

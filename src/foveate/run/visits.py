@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from foveate.batching.plan import Plan
+from foveate.batching.rows import RowPlan
 from foveate.data.mixture import Mixture
 from foveate.types import Origin
 
@@ -14,7 +15,7 @@ from foveate.types import Origin
 class Visits:
     """The distinct records of the steps done so far, and the bad ones among them. Records are told apart by source and row."""
 
-    def __init__(self, mixture: Mixture, plan: Plan) -> None:
+    def __init__(self, mixture: Mixture, plan: Plan | RowPlan) -> None:
         self.bad: dict[tuple[int, int], str] = {}  # (source, row) -> reason, of visited records
         self._mixture, self._plan, self._step, self._marked = mixture, plan, 0, 0
         # Where no record has two places, the plan's permutation alone says how many were visited.
@@ -23,7 +24,7 @@ class Visits:
 
     def read(self, step: int) -> int:
         """Distinct records visited by the first `step` steps, which must have been entered."""
-        visits = min(step * self._plan.size, self._plan.total_samples)
+        visits = self._plan.visited(step)
         if visits >= self._plan.records:
             return self._mixture.records
         return visits if self._bits is None else self._marked
@@ -40,7 +41,7 @@ class Visits:
         self._step = max(step, self._step)
 
     def _slots(self, step: int) -> Iterable[int]:
-        if self._step == 0 and step * self._plan.size >= self._plan.records <= self._plan.total_samples:
+        if self._step == 0 and self._plan.visited(step) >= self._plan.records:
             return self._mixture.distinct()  # a resumed run that has seen them all
         return (slot for k in range(self._step, min(step, self._plan.total_steps)) for slot in self._plan.step(k))
 

@@ -29,6 +29,7 @@ class Run:
     emit: Callable[[Event], None]
     eval_every: int | None = None
     save_every: int | None = None
+    peak_flops_per_s: float | None = None  # of all devices together, where it is known
     stopping: list[int] = field(default_factory=list)  # signals received
 
     def due(self, every: int | None) -> bool:
@@ -48,7 +49,8 @@ def fit(run: Run) -> bool:
         for bad in run.account(data, totals):
             run.emit(bad)
         run.step += 1
-        run.emit(_stepped(run.step, totals, rates, time_s=time.perf_counter() - started, data_wait_s=ready - started))
+        took = time.perf_counter() - started
+        run.emit(_stepped(run.step, totals, rates, run.peak_flops_per_s, time_s=took, data_wait_s=ready - started))
         if run.due(run.eval_every):
             run.emit(run.evaluate("during"))
         # The last step is saved by the caller, once it is evaluated: a checkpoint of it means that nothing is left to do.
@@ -59,7 +61,9 @@ def fit(run: Run) -> bool:
     return True
 
 
-def _stepped(step: int, totals: StepTotals, rates: dict[str, float], *, time_s: float, data_wait_s: float) -> Stepped:
+def _stepped(
+    step: int, totals: StepTotals, rates: dict[str, float], peak_flops_per_s: float | None, *, time_s: float, data_wait_s: float
+) -> Stepped:
     return Stepped(
         step=step,
         loss=totals.loss,
@@ -69,9 +73,13 @@ def _stepped(step: int, totals: StepTotals, rates: dict[str, float], *, time_s: 
         tokens=totals.tokens,
         samples=totals.samples,
         media=totals.media,
+        shared_media=totals.shared_media,
+        shared_tokens=totals.shared_tokens,
         padding=1 - totals.tokens / totals.positions if totals.positions else 0.0,
         time_s=time_s,
         data_wait_s=data_wait_s,
+        flops=totals.flops,
+        peak_flops_per_s=peak_flops_per_s,
     )
 
 

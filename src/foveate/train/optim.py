@@ -1,8 +1,9 @@
-"""AdamW by part, and a learning rate that is a pure function of the step (so that resuming has nothing to restore)."""
+"""Optimizers by part, and a learning rate that is a pure function of the step (so that resuming has nothing to restore)."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from foveate.config.base import PartName
 from foveate.config.optim import OptimSection
 from foveate.errors import ModelError
 from foveate.model.parts import part_of, trained_parts
+from foveate.train.narrow import Bfloat16AdamW
 
 
 def peak_rates(section: OptimSection) -> dict[PartName, float]:
@@ -22,8 +24,8 @@ def peak_rates(section: OptimSection) -> dict[PartName, float]:
     }
 
 
-def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, 2019) over the trained parameters, a group for each part and kind of decay.
+def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.Optimizer:
+    """The section's optimizer over the trained parameters, a group for each part and kind of decay.
 
     One-dimensional parameters (biases, norms) are not decayed. Every group carries `part` and `peak_lr`.
     Raises ModelError when nothing is trained, or when `per_part` names a part in which nothing is.
@@ -36,16 +38,29 @@ def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.AdamW
     if not groups:
         raise ModelError("nothing is trained", where="tuning.parts", fix="name at least one part")
     check_rates(model, section)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "part": part, "peak_lr": peaks[part], "weight_decay": _decay(section, part) if decayed else 0.0}
-            for (part, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
-        ],
-        lr=section.lr,
-        betas=section.betas,
-        eps=section.eps,
-        fused=True,
-    )
+    grouped = [
+        {"params": parameters, "part": part, "peak_lr": peaks[part], "weight_decay": _decay(section, part) if decayed else 0.0}
+        for (part, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    return _make(grouped, section)
+
+
+def _make(groups: list[dict[str, Any]], section: OptimSection) -> torch.optim.Optimizer:
+    if section.name == "sgd":
+        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum)
+    if section.name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=section.lr)
+    moments = {"lr": section.lr, "betas": section.betas, "eps": section.eps}
+    if section.name == "adamw":
+        return torch.optim.AdamW(groups, **moments, fused=True) if section.states == "float32" else Bfloat16AdamW(groups, **moments)
+    import bitsandbytes
+
+    kinds = {
+        "adamw_8bit": bitsandbytes.optim.AdamW8bit,
+        "paged_adamw": bitsandbytes.optim.PagedAdamW32bit,
+        "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
+    }
+    return kinds[section.name](groups, **moments)
 
 
 def check_rates(model: nn.Module, section: OptimSection) -> None:

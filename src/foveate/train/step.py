@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from foveate.batching.loader import StepData, origins_of
 from foveate.dist.mesh import Ranks, all_reduce_sum
@@ -14,6 +16,8 @@ from foveate.dist.strategy import Strategy
 from foveate.errors import DataError, FoveateError
 from foveate.model.attention import segments
 from foveate.model.families import Family
+from foveate.model.features import FeatureCut
+from foveate.model.flops import Formula, extent_of
 from foveate.model.loss import loss_sum
 from foveate.types import Batch
 
@@ -28,9 +32,12 @@ class StepTotals:
     tokens: int
     samples: int
     media: int
+    shared_media: int  # not encoded again, see StepData
+    shared_tokens: int
     positions: int
     holes: int  # records that some rank could not use, counted once for each rank that knows
     stop: bool  # some rank was asked to stop
+    flops: float = 0.0  # operations that training on them needs (model/flops.py); 0 where they are not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +53,8 @@ class Stepper:
     autocast: torch.dtype | None
     max_grad_norm: float | None
     seed: int
+    features: FeatureCut | None = None  # where those of frozen towers are kept
+    formula: Formula | None = None  # of the operations, where it is known
 
     def run(self, data: StepData, *, stop: bool = False) -> StepTotals:
         """Forward, backward, clip, update. Raises FoveateError before the update when the loss or gradient is not finite."""
@@ -55,15 +64,18 @@ class Stepper:
             sum(batch.num_tokens for batch in data.batches),
             data.samples,
             data.media,
+            data.shared_media,
+            data.shared_tokens,
             data.positions,
             len(data.bad),
             float(stop),
             len(data.batches),
             len(data.batches) ** 2,
             sum(batch.weight for batch in data.batches),
+            0.0 if self.formula is None else sum(self.formula.model_flops(extent_of(batch)) for batch in data.batches),
         ]
-        *sums, weight = all_reduce_sum(counts)
-        targets, tokens, samples, media, positions, holes, stops, turns, squares = (int(count) for count in sums)
+        *sums, weight, flops = all_reduce_sum(counts)
+        targets, tokens, samples, media, shared_media, shared_tokens, positions, holes, stops, turns, squares = map(int, sums)
         if self.ranks.world * squares != turns**2:  # not equally many everywhere; said on all ranks, before any waits for another
             raise unequal(data)
         losses = []
@@ -80,23 +92,28 @@ class Stepper:
             tokens=tokens,
             samples=samples,
             media=media,
+            shared_media=shared_media,
+            shared_tokens=shared_tokens,
             positions=positions,
             holes=holes,
             stop=stops > 0,
+            flops=flops,
         )
 
     def _backward(self, batch: Batch, weight: float, data: StepData) -> torch.Tensor:
         try:
             with packed(batch, self.family):
-                with autocasting(self.autocast, self.ranks.device):
-                    loss = loss_sum(self.model, to_device(batch, self.ranks.device), keeps_logits=self.keeps_logits)
+                moved = to_device(batch, self.ranks.device)
+                kept = nullcontext() if self.features is None else self.features.using(moved)
+                with autocasting(self.autocast, self.ranks.device), kept:
+                    loss = loss_sum(self.model, moved, keeps_logits=self.keeps_logits)
                 self.strategy.backward(loss, weight)
         except torch.OutOfMemoryError as error:
             shape = tuple(batch.labels.shape)
             raise FoveateError(
                 f"out of memory at step {data.step + 1} with a micro-batch of {shape[0]} x {shape[1]} tokens",
                 where=", ".join(map(str, batch.origins[:4])),
-                fix="lower batch.max_tokens, set train.gradient_checkpointing, or lower max_pixels",
+                fix="lower batch.max_tokens, set train.gradient_checkpointing: full, or lower max_pixels",
             ) from error
         return loss.detach()
 
@@ -142,4 +159,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its inputs on `device`. The labels stay: which positions are scored is looked up on the CPU."""
     if device.type == "cpu":
         return batch
-    return replace(batch, inputs={name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()})
+
+    def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+
+    units = (replace(one, media=moved(one.media), features=one.features and moved(one.features)) for one in batch.units)
+    return replace(batch, inputs=moved(batch.inputs), units=tuple(units))

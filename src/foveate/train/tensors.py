@@ -1,7 +1,7 @@
 """What of a model and its optimizer goes into a checkpoint, under names that no strategy or number of processes changes.
 
 model/<parameter>     trained parameters            buffer/<buffer>     persistent buffers
-optim/<parameter>/<key>                             the optimizer's state, e.g. exp_avg
+optim/<parameter>/<key>                             the optimizer's state, e.g. exp_avg; <key>#int where it is a plain whole number
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -24,6 +25,7 @@ from foveate.dist.mesh import Ranks
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
 
+_INT = "#int"
 _FIX = "resume with the recipe and the Foveate version that wrote it, or start a new run"
 
 
@@ -42,7 +44,9 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
     found: dict[str, Tensor] = {}
     for name, parameter in unwrap(model).named_parameters():
         if parameter.requires_grad:
-            found |= {f"optim/{name}/{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
+            state = optimizer.state.get(parameter, {})
+            found |= {f"optim/{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+            found |= {f"optim/{name}/{key}{_INT}": torch.tensor(value) for key, value in state.items() if isinstance(value, int)}
     return found
 
 
@@ -73,6 +77,8 @@ def read(folder: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks) -> 
     wanted: dict[str, Tensor] = dict(live_tensors(model))
     stored = _stored(folder)
     _check_names(folder, wanted, stored)
+    if not any(name.startswith("optim/") for name in stored) and not _keeps_nothing(optimizer):
+        raise CheckpointError("it has no optimizer state", where=str(folder), fix=_FIX)
     state = _empty_state(model, stored)
     wanted |= {f"optim/{name}/{key}": value for name, values in state.items() for key, value in values.items()}
     _fill(folder, wanted, ranks)
@@ -104,7 +110,7 @@ def _reason(error: CheckpointException) -> str:
 
 
 def _check_names(folder: Path, wanted: dict[str, Tensor], stored: dict[str, TensorStorageMetadata]) -> None:
-    """The checkpoint must hold exactly the trained tensors, in their shapes, and an optimizer."""
+    """The checkpoint must hold exactly the trained tensors, in their shapes."""
     held = {name for name in stored if not name.startswith("optim/")}
     for names, problem in ((wanted.keys() - held, "it lacks"), (held - wanted.keys(), "this run does not train what it holds:")):
         if names:
@@ -113,8 +119,6 @@ def _check_names(folder: Path, wanted: dict[str, Tensor], stored: dict[str, Tens
         if tensor.shape != stored[name].size:
             shapes = f"{list(stored[name].size)} in it, {list(tensor.shape)} in this run"
             raise CheckpointError(f"{name} is {shapes}", where=str(folder), fix=_FIX)
-    if held == stored.keys():
-        raise CheckpointError("it has no optimizer state", where=str(folder), fix=_FIX)
 
 
 def _empty_state(model: nn.Module, stored: dict[str, TensorStorageMetadata]) -> dict[str, dict[str, Tensor]]:
@@ -135,10 +139,37 @@ def _empty_state(model: nn.Module, stored: dict[str, TensorStorageMetadata]) -> 
 
 def _fill_optimizer(model: nn.Module, optimizer: Optimizer, state: dict[str, dict[str, Tensor]]) -> None:
     """Gives the state to the optimizer by its own rules (where `step` lives depends on the implementation)."""
+    plain = {
+        name: {key.removesuffix(_INT): int(value) if key.endswith(_INT) else value for key, value in values.items()}
+        for name, values in state.items()
+    }
     names = {parameter: name for name, parameter in unwrap(model).named_parameters()}
+    if type(optimizer).__module__.startswith("bitsandbytes"):
+        _fill_bitsandbytes(optimizer, {parameter: plain[name] for parameter, name in names.items() if name in plain})
+        return
     ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": {i: state[name] for i, name in enumerate(ordered) if name in state}, "param_groups": groups})
+    optimizer.load_state_dict({"state": {i: plain[name] for i, name in enumerate(ordered) if name in plain}, "param_groups": groups})
+
+
+def _fill_bitsandbytes(optimizer: Optimizer, state: dict[nn.Parameter, dict[str, Any]]) -> None:
+    """Fills room that the optimizer made itself: its `load_state_dict` would leave paged states in the GPU's own memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")  # where there is nothing to page out of
+        for gindex, group in enumerate(optimizer.param_groups):
+            for pindex, parameter in enumerate(group["params"]):
+                if parameter not in state:
+                    continue
+                optimizer.init_state(group, parameter, gindex, pindex)
+                for key, value in state[parameter].items():
+                    if isinstance(value, Tensor):
+                        optimizer.state[parameter][key].copy_(value)
+                    else:
+                        optimizer.state[parameter][key] = value
+
+
+def _keeps_nothing(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer, torch.optim.SGD) and not any(group["momentum"] for group in optimizer.param_groups)
 
 
 def whole_state(model: nn.Module, *, without_frozen: bool = False) -> dict[str, Tensor]:

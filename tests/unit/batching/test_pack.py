@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from foveate.batching.pack import deal, pack_rows, pad_rows, together
+from foveate.batching.pack import cost, deal, pack_rows, pad_rows, together
 
 
 def lengths_of(seed, count=64, top=400):
@@ -64,3 +66,36 @@ def test_what_must_go_alone_gets_a_row_each_and_kinds_are_not_mixed():
     kinds = dict(enumerate(map(frozenset, ({"image"}, {"audio"}, set(), {"image"}, {"audio", "image"}, {"audio"}))))
     assert together(kinds, frozenset(), 4) == [([0, 1, 2, 3, 4, 5], 4)]
     assert together(kinds, frozenset({"audio"}), 4) == [([2], 4), ([1, 5], 1), ([4], 1), ([0, 3], 4)]
+
+
+ITEMS = st.lists(st.tuples(st.integers(1, 512), st.integers(0, 900), st.integers(1, 5)), max_size=120)
+
+
+@given(items=ITEMS, max_items=st.none() | st.integers(5, 9), ranks=st.integers(1, 4))
+def test_two_budgets_and_counts_hold_and_every_item_is_in_one_row(items, max_items, ranks):
+    tokens, patches, counts = ([item[i] for item in items] for i in range(3))
+    for arrange in (pack_rows, pad_rows):
+        rows = arrange(
+            tokens, max_tokens=5 * 512, max_items=max_items, rows=ranks, patches=patches, max_patches=1000, counts=counts
+        )
+        assert sorted(i for row in rows for i in row) == list(range(len(items)))
+        for row in rows:
+            held = sum(counts[i] for i in row)
+            size = sum(tokens[i] for i in row) if arrange is pack_rows else held * max((tokens[i] for i in row), default=0)
+            assert size <= 5 * 512 and sum(patches[i] for i in row) <= 1000
+            assert max_items is None or held <= max_items
+
+
+@given(lengths=st.lists(st.integers(1, 512), max_size=80))
+def test_patches_that_never_fill_a_row_change_nothing(lengths):
+    plain = pack_rows(lengths, max_tokens=512)
+    assert pack_rows(lengths, max_tokens=512, patches=[0] * len(lengths), max_patches=10) == plain
+    assert pack_rows(lengths, max_tokens=512, counts=[1] * len(lengths), max_items=1000) == plain
+
+
+def test_patches_bound_a_row_that_tokens_do_not_fill():
+    assert pack_rows([10, 10, 10], max_tokens=100, patches=[600, 600, 400], max_patches=1000) == [[0, 2], [1]]
+
+
+def test_a_sample_costs_tokens_and_patches():
+    assert cost(100, 0) == 100 < cost(100, 500)

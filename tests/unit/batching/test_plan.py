@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from foveate.batching.plan import Plan, permuted
+from foveate.batching.plan import Plan, permutation, permuted
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 64, 1000])
@@ -44,3 +44,9 @@ def test_a_billion_records_cost_no_memory():
 def test_a_tiny_share_of_an_epoch_still_trains():
     plan = Plan(records=10, size=4, seed=0, epochs=0.01)
     assert [len(plan.step(k)) for k in range(plan.total_steps)] == [1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 100, 1000, 40_000])
+def test_the_permutation_in_arrays_is_the_same_bit_for_bit(count):
+    for seed, epoch in ((0, 0), (5, 3), (-2, 1)):
+        assert permutation(count, seed, epoch).tolist() == [permuted(i, count, seed, epoch) for i in range(count)]

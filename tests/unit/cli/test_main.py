@@ -28,7 +28,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]):
     ("argv", "code", "message"),
     [
         (["trian"], 2, "no command 'trian'; did you mean train?"),
-        (["xyz"], 2, "no command 'xyz'; commands: init, train, eval, export, check, rehearse, preview, convert"),
+        (["xyz"], 2, "no command 'xyz'; commands: init, train, eval, export, check, plan, rehearse, preview, convert"),
         (["schema", "--nope"], 2, "No such option"),
         (["allow"], 2, "error: foveate allow: names no file; write: foveate allow my_adapter.py"),
         (["allow", "gone.py"], 2, "error: gone.py: no such file; check the path"),

@@ -16,7 +16,7 @@ def test_a_lora_recipe(tmp_path):
     assert (recipe.tuning.type, recipe.tuning.rank, recipe.tuning.alpha, recipe.tuning.parts) == ("lora", 8, 16, ["language"])
     assert (recipe.optim.lr, recipe.optim.weight_decay, recipe.optim.betas) == (1e-4, 0.0, (0.9, 0.999))
     assert (recipe.train.epochs, recipe.train.seed, recipe.train.save_every) == (3.0, 42, 500)
-    assert (recipe.model.dtype, recipe.train.precision, recipe.train.gradient_checkpointing) == ("bfloat16", "bfloat16", True)
+    assert (recipe.model.dtype, recipe.train.precision, recipe.train.gradient_checkpointing) == ("bfloat16", "bfloat16", "full")
     shots, notes = recipe.data.train
     assert (shots.path, shots.format, shots.max_pixels) == (str(tmp_path / "data" / "shots.json"), "messages", 262144)
     assert (notes.path, notes.format) == (str(tmp_path / "data" / "notes.json"), "alpaca")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from foveate.batching.rows import Lengths
 from foveate.config.data import DataSection, SourceSection
 from foveate.config.model import ModelSection
 from foveate.config.recipe import Recipe
@@ -75,7 +76,8 @@ def test_any_number_of_processes_finds_the_same(prepared, serial):
 def test_a_record_gets_the_verdict_that_training_gives_it(prepared, serial, decode):
     found = scanned(prepared, decode=True) if decode else serial
     reasons = {entry: line.reason for entry, line in found.bad}
-    trained = {slot: error.reason for slot in range(COUNT) if (error := verdict(prepared, prepared.train, slot, decode=decode))}
+    errors = {slot: verdict(prepared, prepared.train, slot, decode=decode).error for slot in range(COUNT)}
+    trained = {slot: error.reason for slot, error in errors.items() if error}
     if not decode:
         # Records that are encoded in full are as good as decoded; training meets the same there.
         reasons.pop(60, None)
@@ -137,6 +139,8 @@ def test_token_counts():
 
 @pytest.mark.parametrize("packs", [True, False])
 def test_rows_never_pass_the_budget(prepared, packs):
-    rows = rows_of(prepared.recipe, np.array([100, 200, 300, 400] * 8), packs=packs)
+    tokens = np.array([100, 200, 300, 400] * 8, np.int32)
+    lengths = Lengths(tokens=tokens, patches=np.zeros_like(tokens), kinds=np.zeros(len(tokens), np.uint8))
+    rows = rows_of(prepared.recipe, lengths, packs=packs)
     assert rows.fullest <= 512 and rows.per_step >= 8 * 250 / 512
     assert rows.steps == 4

@@ -122,7 +122,7 @@ log: [tensorboard]
     assert again == made
     assert made.optim == recipe.optim.model_copy(update={"warmup": 2.0})
     assert (made.train.steps, made.train.device, made.train.output) == (STEPS, "cpu", str(tmp_path / "out"))
-    assert (made.train.best, made.train.gradient_checkpointing, made.evaluate.metrics) == ("exact_match", True, ["loss", "exact_match"])
+    assert (made.train.best, made.train.gradient_checkpointing, made.evaluate.metrics) == ("exact_match", "full", ["loss", "exact_match"])
     assert made.tuning.dora and made.tuning.targets == ["layers.*.*.q_proj", "v_proj"] and made.tuning.exclude == []
     assert (made.batch.size, made.batch.max_tokens, made.batch.micro_size) == (4, 1234, 4)
     assert (made.model.id, made.model.revision, made.model.max_pixels) == (str(tmp_path / "model"), None, 3136)

@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
     Row(keys="optimizer.betas", to="optim.betas"),
     Row(keys="optimizer.eps", to="optim.eps"),
     Row(keys="optimizer.weight_decay lr_scheduler.start_wd lr_scheduler.end_wd", to="optim.weight_decay", why="not on biases and norms"),
-    Row(keys="optimizer._target_", to="optim.name", why="AdamW only"),
+    Row(keys="optimizer._target_", to="optim.name", why="AdamW; with optim.states: bfloat16 for 8 bits and fewer"),
     Row(keys="optimizer.param_group_overrides", state="manual", why="optim.per_part sets rate and decay by part"),
     Row(keys="optimizer.amsgrad", state="dropped", why="plain AdamW only"),
     Row(

@@ -7,7 +7,7 @@ from foveate.migrate.draft import Draft
 _WARMUP_SHARE, _LONGEST_WARMUP = 10, 1000  # without lr_warmup_steps: a tenth of the steps, at most a thousand
 _START, _END = 0.1, 0.01  # where the warm-up starts and the decay ends by default, as shares of the peak
 _ADAMW = ("adamw", "flashadamw", "fusedadam")
-_ROUNDED = ("adamw8bit", "adamw4bit", "adamwfp8", "pagedadamw8bit")
+_SMALL = ("adamw8bit", "adamw4bit", "adamwfp8", "pagedadamw8bit")
 
 
 def build_optim(draft: Draft) -> None:
@@ -45,8 +45,9 @@ def _name(draft: Draft) -> None:
         draft.map(target, "optim.name", "adamw", why, "changed")
     elif name in _ADAMW or coupled:
         draft.map(target if draft.has(target) else "(optimizer)", "optim.name", "adamw")
-    elif name in _ROUNDED:
-        draft.map(target, "optim.name", "adamw", "the optimizer's state is kept whole, which takes more memory", "changed")
+    elif name in _SMALL:
+        draft.map(target, "optim.name", "adamw", "with moments of bfloat16, which FSDP2 can shard", "changed")
+        draft.map(target, "optim.states", "bfloat16")
     else:
         draft.map(target, "optim.name", "adamw", f"there is no {name}: AdamW takes its place, so choose the rate anew", "manual")
 

@@ -97,13 +97,9 @@ def _recompute(draft: Draft, key: str) -> None:
     value = draft.get(key)
     if value is None or key not in draft.leaves:
         return
-    on = value is True or str(value).lower() in ("true", "full", "selective", "on", "enabled")
-    if not on:
-        draft.took(key, "unneeded", "is off by default")
-    else:
-        chosen = str(value).lower() == "selective"
-        why = "whole blocks are recomputed" if chosen else ""
-        draft.map(key, "train.gradient_checkpointing", True, why, "changed" if chosen else "mapped")
+    word = str(value).lower()
+    on = value is True or word in ("true", "full", "selective", "on", "enabled")
+    draft.map(key, "train.gradient_checkpointing", "none" if not on else "selective" if word == "selective" else "full")
 
 
 def _checkpoints(draft: Draft, base: Path) -> None:

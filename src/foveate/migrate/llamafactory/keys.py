@@ -142,7 +142,7 @@ ROWS: tuple[Row, ...] = (
     Row(keys="adam_beta1 adam_beta2", to="optim.betas"),
     Row(keys="adam_epsilon", to="optim.eps"),
     Row(keys="max_grad_norm", to="optim.max_grad_norm"),
-    Row(keys="optim", to="optim.name", why="AdamW only"),
+    Row(keys="optim", to="optim.name", why="AdamW, also in 8 bits and paged, Adafactor and SGD"),
     Row(keys="optim_args optim_target_modules", state="dropped", why="settings that AdamW lacks"),
     Row(keys="lr_scheduler_type", to="optim.schedule", why="linear unless set"),
     Row(keys="warmup_ratio warmup_steps", to="optim.warmup", why="and optim.warmup_start: 0"),

@@ -37,7 +37,7 @@ def build_model(draft: Draft, base: Path) -> None:
     # Off only when said: LLaMA-Factory recomputes activations by default.
     off = draft.flag("disable_gradient_checkpointing")
     key = "disable_gradient_checkpointing" if "disable_gradient_checkpointing" in draft.leaves else "(disable_gradient_checkpointing)"
-    draft.map(key, "train.gradient_checkpointing", not off)
+    draft.map(key, "train.gradient_checkpointing", "none" if off else "full")
     draft.took("gradient_checkpointing", "unneeded", "LLaMA-Factory goes by disable_gradient_checkpointing")
 
 

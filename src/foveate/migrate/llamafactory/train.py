@@ -8,7 +8,8 @@ from foveate.migrate.draft import Draft
 from foveate.migrate.options import placed
 
 _ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_torch_xla", "adamw_apex_fused", "adamw_torch_npu_fused")
-_ROUNDED = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "paged_adamw", "adamw_torch_4bit", "adamw_torch_8bit")
+_SMALL = {"adamw_8bit": "adamw_8bit", "adamw_bnb_8bit": "adamw_8bit", "adamw_torch_8bit": "adamw_8bit", "adamw_torch_4bit": "adamw_8bit",
+          "paged_adamw": "paged_adamw", "paged_adamw_32bit": "paged_adamw", "paged_adamw_8bit": "paged_adamw_8bit"}  # fmt: skip
 _TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
@@ -49,20 +50,33 @@ def build_optim(draft: Draft) -> None:
     name = (draft.text("optim") or "adamw_torch").lower()
     if name in _ADAMW:
         draft.map("optim" if draft.has("optim") else "(optim)", "optim.name", "adamw")
-    elif name in _ROUNDED:
-        draft.map("optim", "optim.name", "adamw", "the optimizer's state is kept whole, which takes more memory", "changed")
+    elif name in _SMALL:
+        other = "another library's states, in 8 bits" if name.startswith("adamw_torch") else ""
+        draft.map("optim", "optim.name", _SMALL[name], other, "changed" if other else "mapped")
+    elif name == "sgd":
+        draft.map("optim", "optim.name", "sgd")
+        draft.map("(momentum)", "optim.momentum", 0.0)
+    elif name == "adafactor":
+        why = "its rate is multiplied by the size of each matrix here, so choose the rate anew"
+        draft.map("optim", "optim.name", "adafactor", why, "manual")
     else:
         draft.map("optim", "optim.name", "adamw", f"there is no {name}: AdamW takes its place, so choose the rate anew", "manual")
     first, second = draft.number("adam_beta1"), draft.number("adam_beta2")
     if first is not None or second is not None:
         betas = [0.9 if first is None else first, 0.999 if second is None else second]
         good = all(0 <= beta < 1 for beta in betas)
+        moments = "adamw" in draft.values["optim.name"]
         for key, value in (("adam_beta1", first), ("adam_beta2", second)):
-            if value is not None and good:
+            if value is not None and not moments:
+                draft.took(key, "unneeded", f"{draft.values['optim.name']} has none")
+            elif value is not None and good:
                 draft.map(key, "optim.betas", betas)
             elif value is not None:
                 draft.took(key, "dropped", "each must be at least 0 and below 1")
-    draft.map("adam_epsilon", "optim.eps", draft.number("adam_epsilon"))
+    if "adamw" in draft.values["optim.name"]:
+        draft.map("adam_epsilon", "optim.eps", draft.number("adam_epsilon"))
+    else:
+        draft.took("adam_epsilon", "unneeded", f"{draft.values['optim.name']} has none")
     draft.map("weight_decay", "optim.weight_decay", draft.number("weight_decay"))
     clip = draft.number("max_grad_norm")
     if clip is not None and clip > 0:
@@ -226,3 +240,8 @@ def build_log(draft: Draft) -> None:
         draft.took("report_to", "manual" if odd == ["all"] else "dropped", what, ("log",))
     elif not found:
         draft.took("report_to", "unneeded", "metrics.jsonl and the report are always written", ("log",))
+    if draft.values.get("parallel.strategy") == "fsdp2" and draft.values["optim.name"] not in ("adamw", "sgd"):
+        name = draft.values["optim.name"]
+        why = f"{name} can't be sharded: AdamW takes its place, with moments of bfloat16"
+        draft.map("optim", "optim.name", "adamw", why, "manual" if name == "adafactor" else "changed")
+        draft.values["optim.states"] = "bfloat16"

@@ -74,6 +74,7 @@ class Rows:
 
     steps: int  # looked at
     per_step: float  # rows (micro-batches), all ranks together
+    samples: float  # records of a step
     fullest: int  # tokens of the longest row
     fill: float  # share of computed positions that are tokens of records
 

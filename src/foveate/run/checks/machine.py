@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from foveate.batching.collate import collate_packed, collate_padded
-from foveate.batching.plan import Plan
+from foveate.config.optim import BITSANDBYTES
 from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks, pick_device
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, ModelError
 from foveate.machine import memory_bytes
+from foveate.model.compiled import check_compiler
 from foveate.model.families import Family, keeps_logits
 from foveate.model.flops import matmul_rate
 from foveate.model.load import load_skeleton, torch_dtype
@@ -27,9 +28,10 @@ from foveate.model.parts import parts_table
 from foveate.model.quantize import quantise_notes, saved_bytes
 from foveate.model.tokens import NewTokens, grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
+from foveate.run.auto import fitting, room_for_activations
 from foveate.run.checks.findings import Checked, Prediction, counted
-from foveate.run.checks.records import UNKNOWN, USABLE, Scanned, conversation_at
-from foveate.run.checks.tokens import arranged
+from foveate.run.checks.records import Scanned, conversation_at
+from foveate.run.checks.tokens import measured, planned, rows_in
 from foveate.run.compose import autocast_dtype, base_model
 from foveate.run.prepare import shares_rows, suit
 from foveate.train.optim import check_rates, peak_rates
@@ -58,8 +60,8 @@ def build_skeleton(
         model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
         check_rates(model, recipe.optim)
         freeze_towers(model)
-        if recipe.train.gradient_checkpointing:
-            checkpoint_activations(model)
+        if recipe.train.gradient_checkpointing in ("full", "selective"):
+            checkpoint_activations(model, recipe.train.gradient_checkpointing, recipe.train.checkpoint_parts)
     except ModelError as error:
         result.add("bad", "tuning", str(error))
         return None
@@ -76,33 +78,47 @@ def build_skeleton(
 def training_device(result: Checked, recipe: Recipe) -> torch.device:
     """Where training would run; a GPU that is not there is a bad finding."""
     try:
-        return pick_device(recipe.train.device)
+        device = pick_device(recipe.train.device)
     except ModelError as error:
         result.add("bad", "train.device", f"cuda, but {error.problem}; {error.fix}")
         return torch.device("cpu")
+    if recipe.train.compile:
+        try:
+            check_compiler(device)
+        except ModelError as error:
+            result.add("bad", "train.compile", f"{error.problem}; {error.fix}")
+    return device
 
 
 def predict(
     result: Checked, recipe: Recipe, model: nn.Module, scanned: Scanned, encoder: Encoder, family: Family, device: torch.device, ranks: int
 ) -> None:
     """Memory and time of the training, from one micro-batch of the data traced without weights."""
-    lengths = scanned.tokens[(scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN)]
+    _, lengths = measured(scanned)
     batch = _fullest_row(recipe, scanned, encoder, family)
     if batch is None or not len(lengths):
         return
     autocast = autocast_dtype(recipe, Ranks(device=device))
+    mode = recipe.train.gradient_checkpointing
+    strategy = "single" if ranks == 1 else "fsdp2" if recipe.parallel.strategy == "fsdp2" else "ddp"
     try:
+        if mode == "auto":
+            memory = step_memory(model, None, strategy=strategy, world=ranks, accumulates=True, optim=recipe.optim)
+            beside = ranks if device.type == "cpu" else 1
+            room = room_for_activations(_memory_of(device) // beside - _PROCESS_BYTES, memory)
+            choice = fitting(model, recipe, batch, family=family, autocast=autocast, room=room)
+            mode = choice.mode
+            result.add("ok", "train.gradient_checkpointing", f"{choice.mode}: {choice.why}")
         step = trace(model, batch, family=family, keeps_logits=keeps_logits(base_model(model)), autocast=autocast)
     except ModelError as error:
         result.add("unknown", "memory", f"{error.problem}; {error.fix}")
         return
-    plan = Plan(records=len(lengths), size=recipe.batch.size, seed=0, epochs=recipe.train.epochs, steps=recipe.train.steps)
+    plan = planned(recipe, lengths, packs=shares_rows(recipe, family), alone=family.alone)
     copies = len(scanned.mixture) / max(1, scanned.mixture.records) if recipe.train.steps is None else 1.0
-    tokens = int(plan.total_samples * copies * float(lengths.mean()))
-    strategy = "single" if ranks == 1 else "fsdp2" if recipe.parallel.strategy == "fsdp2" else "ddp"
+    tokens = int(plan.total_samples * copies * float(lengths.tokens.mean()))
     rows = result.splits["train"].rows
     accumulates = rows is not None and rows.per_step > ranks
-    memory = step_memory(model, step, strategy=strategy, world=ranks, accumulates=accumulates)
+    memory = step_memory(model, step, strategy=strategy, world=ranks, accumulates=accumulates, optim=recipe.optim)
     if recipe.model.quantize is not None:
         memory = replace(memory, weights=memory.weights - saved_bytes(base_model(model), recipe.model.quantize))
     rate = matmul_rate(device, autocast or next(model.parameters()).dtype, model.config.get_text_config().hidden_size)
@@ -115,16 +131,16 @@ def predict(
         memory=memory,
         memory_total=memory.total,
         memory_there=_memory_of(device),
-        checkpoint_bytes=checkpoint_bytes(model),
+        checkpoint_bytes=checkpoint_bytes(model, recipe.optim),
         total_tokens=tokens,
         total_flops=flops,
         flops_per_s=rate,
         least_time_s=flops / rate / (ranks if device.type == "cuda" else 1),
     )
-    _say(result, recipe, step, device)
+    _say(result, step, device, mode=mode)
 
 
-def _say(result: Checked, recipe: Recipe, step: Step, device: torch.device) -> None:
+def _say(result: Checked, step: Step, device: torch.device, *, mode: str) -> None:
     found = result.prediction
     memory, there = found.memory, found.memory_there
     each = "" if found.ranks == 1 else f" on each of {found.ranks} ranks ({found.strategy})"
@@ -132,14 +148,14 @@ def _say(result: Checked, recipe: Recipe, step: Step, device: torch.device) -> N
     listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
     text = (
         f"about {_size(found.memory_total)}{each}: {listed}, activations {_size(memory.activations)} for a row of {found.row_tokens:,} "
-        f"tokens{', recomputed' if recipe.train.gradient_checkpointing else ''}; the process itself comes on top"
+        f"tokens{', recomputed' if mode != 'none' else ''}; the process itself comes on top"
     )
     needed = found.memory_total + _PROCESS_BYTES
     if device.type == "cpu":
         needed *= found.ranks
     if needed > there:
         ways = "lower batch.max_tokens or max_pixels"
-        ways += "" if recipe.train.gradient_checkpointing else ", set train.gradient_checkpointing"
+        ways += "" if mode == "full" else ", set train.gradient_checkpointing: full"
         result.add("warn", "memory", f"{text}. This machine has {_size(there)}: {ways}")
     else:
         result.add("ok", "memory", f"{text}. This machine has {_size(there)}")
@@ -155,20 +171,18 @@ def _say(result: Checked, recipe: Recipe, step: Step, device: torch.device) -> N
 
 def _fullest_row(recipe: Recipe, scanned: Scanned, encoder: Encoder, family: Family) -> Batch | None:
     """The longest row among those of the plan's first steps, encoded for real."""
-    entries = ((scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN)).nonzero()[0]
+    entries, lengths = measured(scanned)
     if not len(entries):
         return None
     packs = shares_rows(recipe, family)
-    plan = Plan(records=len(entries), size=recipe.batch.size, seed=recipe.train.seed, epochs=recipe.train.epochs, steps=recipe.train.steps)
+    plan = planned(recipe, lengths, packs=packs, alone=family.alone)
     best: tuple[int, list[int]] = (0, [])
     for k in range(min(plan.total_steps, _STEPS)):
-        chosen = [int(entries[place]) for place in plan.step(k)]
-        lengths = [int(scanned.tokens[entry]) for entry in chosen]
-        for row in arranged(recipe, lengths, packs=packs):
-            inside = [lengths[i] for i in row]
+        for row in rows_in(plan, k, recipe, lengths, packs=packs, alone=family.alone):
+            inside = lengths.tokens[row].tolist()
             positions = sum(inside) if packs else max(inside) * len(inside)
             if positions > best[0]:
-                best = positions, [chosen[i] for i in row]
+                best = positions, entries[row].tolist()
     examples = []
     for entry in best[1]:
         try:
@@ -191,7 +205,7 @@ def check_folder(result: Checked, recipe: Recipe, folder: Path, model: nn.Module
         result.add("note", "train.output", f"{folder} is not empty: `foveate train` will ask for --resume or --overwrite")
     if model is None:
         return
-    size = checkpoint_bytes(model)
+    size = checkpoint_bytes(model, recipe.optim)
     whole = recipe.tuning.type == "full"
     exported = sum(parameter.nbytes for parameter in model.parameters() if whole or parameter.requires_grad)
     kept = 1 if recipe.train.save_every is None else recipe.train.keep
@@ -210,6 +224,8 @@ def check_packages(result: Checked, recipe: Recipe) -> None:
         wanted.append(("evaluate.metrics: wer", "jiwer", "audio"))
     if recipe.model.quantize is not None:
         wanted.append(("model.quantize", recipe.model.quantize.backend, "quant"))
+    if recipe.optim.name in BITSANDBYTES:
+        wanted.append((f"optim.name: {recipe.optim.name}", "bitsandbytes", "quant"))
     for about, package, extra in wanted:
         if importlib.util.find_spec(package) is None:
             result.add("bad", about, f'needs the package {package}, which is not installed; pip install "foveate[{extra}]"')
@@ -219,7 +235,7 @@ def check_ranks(result: Checked, recipe: Recipe, usable: int, ranks: int) -> Non
     """Settings that the number of usable training records makes odd."""
     if usable < ranks:
         result.add("warn", "data.train", f"{counted(usable, 'usable record')} for {ranks} processes: some have nothing to train on")
-    if usable < recipe.batch.size:
+    if recipe.batch.rows is None and usable < recipe.batch.size:
         there = counted(usable, "usable record")
         result.add("note", "batch.size", f"a step of {recipe.batch.size:,} conversations takes more than the {there} of the training data")
 

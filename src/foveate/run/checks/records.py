@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foveate.batching.lengths import judge
+from foveate.batching.rows import bits_of
 from foveate.config.media import MediaSection
 from foveate.data.likeness import FLAT, picture_hash
 from foveate.data.mixture import Mixture
@@ -41,6 +42,8 @@ class Part:
 
     verdicts: np.ndarray  # [n] u1: USABLE, BAD, UNCHECKED
     tokens: np.ndarray  # [n] i4, UNKNOWN where there is no length
+    patches: np.ndarray  # [n] i4, what the media towers compute; 0 where there is no length
+    held: np.ndarray  # [n] u1, the kinds of media in the record, see rows.bits_of
     keys: np.ndarray  # [n] V16, the content of usable records
     ids: np.ndarray  # [n] u8, a hash of the row's id; 0 where it has none
     media: np.ndarray  # [m] of _MEDIUM, of usable records
@@ -77,6 +80,7 @@ class _Look:
     places: np.ndarray
     encoder: Encoder | None
     max_tokens: int
+    max_patches: int | None
     rules: MediaSection
     decode: bool
     pictures: bool  # whether pictures are hashed for likeness
@@ -89,6 +93,8 @@ class _Look:
         part = Part(
             verdicts=np.full(count, USABLE, "u1"),
             tokens=np.full(count, UNKNOWN, "i4"),
+            patches=np.zeros(count, "i4"),
+            held=np.zeros(count, "u1"),
             keys=np.zeros(count, _KEY),
             ids=np.zeros(count, "u8"),
             media=np.zeros(0, _MEDIUM),
@@ -106,11 +112,11 @@ class _Look:
         source, _ = self.mixture.locate(place)
         try:
             given = self._row(place) if source in self.with_ids else None
-            verdict = judge(
-                self.mixture, place, encoder=self.encoder, max_tokens=self.max_tokens, rules=self.rules, decode=self.decode, given=given
-            )
+            limits = {"max_tokens": self.max_tokens, "max_patches": self.max_patches}
+            verdict = judge(self.mixture, place, encoder=self.encoder, **limits, rules=self.rules, decode=self.decode, given=given)
             if verdict.length is not None:
-                part.tokens[i] = verdict.length.tokens
+                part.tokens[i], part.patches[i] = verdict.length.tokens, verdict.length.patches
+                part.held[i] = bits_of(verdict.length.kinds)
             if verdict.error is None and entry in self.encoded:
                 verdict = self._encode(part, verdict)
         except FoveateError as error:
@@ -182,6 +188,7 @@ def scan_split(
     *,
     encoder: Encoder | None,
     max_tokens: int,
+    max_patches: int | None = None,
     rules: MediaSection,
     decode: bool,
     pictures: bool,
@@ -200,6 +207,7 @@ def scan_split(
         places=places,
         encoder=encoder,
         max_tokens=max_tokens,
+        max_patches=max_patches,
         rules=rules,
         decode=decode,
         pictures=pictures,
@@ -222,10 +230,12 @@ def _joined(look: _Look, parts: Sequence[Part]) -> Scanned:
         for what, (count, first) in part.failures.items():
             before, name = failures.get(what, (0, first))
             failures[what] = (before + count, name)
-    empty = {"verdicts": "u1", "tokens": "i4", "keys": _KEY, "ids": "u8", "media": _MEDIUM}
+    empty = {"verdicts": "u1", "tokens": "i4", "patches": "i4", "held": "u1", "keys": _KEY, "ids": "u8", "media": _MEDIUM}
     arrays = {
         "verdicts": [part.verdicts for part in parts],
         "tokens": [part.tokens for part in parts],
+        "patches": [part.patches for part in parts],
+        "held": [part.held for part in parts],
         "keys": [part.keys for part in parts],
         "ids": [part.ids for part in parts],
         "media": [part.media for part in parts],

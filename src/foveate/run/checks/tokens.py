@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from foveate.batching.pack import pack_rows, pad_rows
+from foveate.batching.pack import pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
+from foveate.batching.rows import Lengths, RowPlan, kinds_of, make_plan
 from foveate.config.media import MediaSection
 from foveate.config.recipe import Recipe
 from foveate.data.media import image_size
@@ -49,15 +49,17 @@ def token_counts(tokens: np.ndarray, max_tokens: int) -> Tokens | None:
     )
 
 
-def sum_up(result: Checked, recipe: Recipe, scanned: Scanned, encoder: Encoder | None, *, packs: bool) -> None:
+def sum_up(
+    result: Checked, recipe: Recipe, scanned: Scanned, encoder: Encoder | None, *, packs: bool, alone: frozenset[str] = frozenset()
+) -> None:
     """Fill in the split's numbers, those of its sources, and say what they mean."""
     found, about = result.splits[scanned.split], f"data.{scanned.split}"
     budget = recipe.batch.max_tokens
     found.tokens = token_counts(scanned.tokens, budget)
     found.sources = [_source(scanned, number, encoder, budget) for number in range(len(scanned.mixture.sources))]
-    usable = scanned.tokens[(scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN)]
+    _, usable = measured(scanned)
     if len(usable):
-        found.rows = rows_of(recipe, usable, packs=packs)
+        found.rows = rows_of(recipe, usable, packs=packs, alone=alone, split=scanned.split)
     if found.tokens is None:
         return
     counts = found.tokens
@@ -73,8 +75,8 @@ def sum_up(result: Checked, recipe: Recipe, scanned: Scanned, encoder: Encoder |
         rows = found.rows
         result.add(
             "ok", about,
-            f"a step of {recipe.batch.size:,} conversations makes about {rows.per_step:.1f} rows, {100 * rows.fill:.0f}% of whose "
-            f"positions are tokens of records; the longest row has {rows.fullest:,}",
+            f"{_step_of(recipe, rows)}, {100 * rows.fill:.0f}% of whose positions are tokens of records; the longest row has "
+            f"{rows.fullest:,}",
         )  # fmt: skip
 
 
@@ -91,26 +93,63 @@ def _too_long(found: SplitCheck, budget: int) -> str:
     return text + ", ".join(ways)
 
 
-def rows_of(recipe: Recipe, tokens: np.ndarray, *, packs: bool) -> Rows:
-    """Pack the first steps of a plan over these records; weights of sources are left out of account."""
-    plan = Plan(records=len(tokens), size=recipe.batch.size, seed=recipe.train.seed, epochs=recipe.train.epochs, steps=recipe.train.steps)
+def _step_of(recipe: Recipe, rows: Rows) -> str:
+    if recipe.batch.rows is None:
+        return f"a step of {recipe.batch.size:,} conversations makes about {rows.per_step:.1f} rows"
+    return f"a step of {rows.per_step:.1f} rows holds about {rows.samples:.1f} conversations"
+
+
+def measured(scanned: Scanned) -> tuple[np.ndarray, Lengths]:
+    """(entries, their lengths) of the usable records whose length is known."""
+    entries = np.flatnonzero((scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN))
+    return entries, Lengths(tokens=scanned.tokens[entries], patches=scanned.patches[entries], kinds=scanned.held[entries])
+
+
+def planned(recipe: Recipe, lengths: Lengths, *, packs: bool, alone: frozenset[str] = frozenset(), split: str = "train") -> Plan | RowPlan:
+    """The plan over these records; weights of sources are left out of account. Held-out ones are taken by `batch.size`.
+
+    `alone` are the family's kinds of media whose conversations need rows of their own.
+    """
+    batch = recipe.batch if split == "train" else recipe.batch.model_copy(update={"rows": None})
+    return make_plan(batch, recipe.train, records=len(lengths), lengths=lengths, packs=packs, alone=alone)
+
+
+def rows_in(
+    plan: Plan | RowPlan, k: int, recipe: Recipe, lengths: Lengths, *, packs: bool, alone: frozenset[str] = frozenset()
+) -> list[list[int]]:
+    """The rows that one process makes of step k, as places among `lengths`."""
+    places = plan.step(k)
+    rows = plan.rows(k)
+    if rows is not None:
+        return [[places[i] for i in row] for row in rows]
+    found = []
+    kinds = {place: kinds_of(int(lengths.kinds[place])) for place in places}
+    for group, most in together(kinds, alone, recipe.batch.micro_size):
+        inside = lengths.take(np.array(group))
+        rows = (pack_rows if packs else pad_rows)(
+            inside.tokens.tolist(),
+            max_tokens=recipe.batch.max_tokens,
+            max_items=most,
+            patches=inside.patches.tolist(),
+            max_patches=recipe.batch.max_patches,
+        )
+        found += [[group[i] for i in row] for row in rows]
+    return found
+
+
+def rows_of(recipe: Recipe, lengths: Lengths, *, packs: bool, alone: frozenset[str] = frozenset(), split: str = "train") -> Rows:
+    """Rows of the first steps of the plan over these records."""
+    plan = planned(recipe, lengths, packs=packs, alone=alone, split=split)
     steps = min(plan.total_steps, _STEPS)
     count = fullest = real = computed = 0
     for k in range(steps):
-        lengths = [int(tokens[place]) for place in plan.step(k)]
-        rows = arranged(recipe, lengths, packs=packs)
+        rows = rows_in(plan, k, recipe, lengths, packs=packs, alone=alone)
         count += len(rows)
         for row in rows:
-            inside = [lengths[i] for i in row]
+            inside = lengths.tokens[row].tolist()
             positions = sum(inside) if packs else len(inside) * max(inside)
             fullest, computed, real = max(fullest, positions), computed + positions, real + sum(inside)
-    return Rows(steps=steps, per_step=count / steps, fullest=fullest, fill=real / computed)
-
-
-def arranged(recipe: Recipe, lengths: Sequence[int], *, packs: bool) -> list[list[int]]:
-    """The rows that one process makes of conversations of these lengths."""
-    arrange = pack_rows if packs else pad_rows
-    return arrange(lengths, max_tokens=recipe.batch.max_tokens, max_items=recipe.batch.micro_size)
+    return Rows(steps=steps, per_step=count / steps, samples=plan.visited(steps) / steps, fullest=fullest, fill=real / computed)
 
 
 def _source(scanned: Scanned, number: int, encoder: Encoder | None, budget: int) -> SourceCheck:

@@ -66,9 +66,10 @@ def rehearsed_recipe(recipe: Recipe, stand_in: StandIn, train: Chosen, held_out:
             ),
             "batch": batch.model_copy(
                 update={
-                    "size": min(batch.size, most),
+                    "size": batch.size if batch.rows else min(batch.size, most),
+                    "rows": batch.rows and min(batch.rows, nproc),
                     "max_tokens": tokens,
-                    "micro_size": batch.micro_size and min(batch.micro_size, batch.size, most),
+                    "micro_size": batch.micro_size and min(batch.micro_size, most if batch.rows else batch.size, most),
                 }
             ),
             "optim": recipe.optim.model_copy(update={"warmup": _warmup(recipe.optim)}),

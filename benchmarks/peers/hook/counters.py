@@ -1,0 +1,80 @@
+"""FLOPs and live tensor bytes of some optimizer steps: the same on every machine."""
+
+import weakref
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+
+def _attention(query, key, value, *args, **kwargs):  # shapes, not tensors
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad, query, key, value, *args, **kwargs):
+    return 5 * sdpa_flop_count(query, key, value) // 2  # five products where the forward has two
+
+
+# The CPU's attention kernel, which torch's own table leaves out.
+_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows every storage that is made while it is on, until it is freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        """Run the operator, then note the storages of its results."""
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        return result
+
+    def _note(self, storage):
+        key = storage._cdata
+        if key not in self.held and storage.nbytes():
+            self.held[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._freed, key)
+
+    def _freed(self, key):
+        self.now -= self.held.pop(key, 0)
+
+
+class Counters:
+    """Both counters, around some steps."""
+
+    def __init__(self, model, optimizer):
+        self.model, self.optimizer = model, optimizer
+        self.flops, self.live = FlopCounterMode(display=False, custom_mapping=_CPU), LiveBytes()
+
+    def start(self):
+        """Count from here on."""
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.kept = _bytes([*self.model.parameters(), *self.model.buffers(), *trained, *tree_iter(dict(self.optimizer.state))])
+        self.live.__enter__()
+        self.flops.__enter__()
+        return self
+
+    def stop(self):
+        """What was counted. `kept`: weights and optimizer state, which live throughout."""
+        self.flops.__exit__(None, None, None)
+        self.live.__exit__(None, None, None)
+        return {"flops": int(self.flops.get_total_flops()), "kept": self.kept, "peak": self.kept + self.live.peak}
+
+
+def _bytes(items):
+    storages = {}
+    for item in items:
+        if isinstance(item, torch.Tensor):
+            storages[item.untyped_storage()._cdata] = item.untyped_storage().nbytes()
+    return sum(storages.values())

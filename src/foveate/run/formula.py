@@ -1,0 +1,109 @@
+"""The formula of a recipe's operations, from its configuration and one blank conversation for each kind of media."""
+
+from __future__ import annotations
+
+import io
+import wave
+from dataclasses import dataclass
+
+import torch
+from PIL import Image as Pillow
+from torch import nn
+
+from foveate.batching.collate import collate_packed, collate_padded
+from foveate.dist.mesh import Ranks, all_reduce_sum
+from foveate.encode.encoder import Encoder
+from foveate.errors import FoveateError, ModelError
+from foveate.gpus import known_gpu
+from foveate.model.families import Family
+from foveate.model.flops import Formula, matmul_rate
+from foveate.model.products import formula_of
+from foveate.run.auto import skeleton
+from foveate.run.prepare import Prepared
+from foveate.types import Audio, Conversation, Image, Media, Message, Text, Video
+
+_MEASURED_S = 0.05  # of products, where the device's peak is not known
+_SIDE = 448  # pixels of a blank image: more than a window of any tower
+_FRAMES = 4
+_SECONDS = 2
+_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What a run's speed is told by: the formula of its operations, and what all its devices could compute in a second."""
+
+    formula: Formula | None = None
+    peak_flops_per_s: float | None = None
+
+
+def speed_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> Speed:
+    """Nothing is known of a model that can't be traced without weights, no peak of a GPU that is not in the table (gpus.py).
+
+    A CPU's peak is what products of matrices reach on it now. Every rank must call this.
+    """
+    try:
+        found = training_formula(prepared)
+    except ModelError:
+        found = None
+    return Speed(formula=found, peak_flops_per_s=_peak(prepared, ranks, autocast))
+
+
+def _peak(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> float | None:
+    device = ranks.device
+    if device.type == "cuda":
+        gpu = known_gpu(torch.cuda.get_device_name(device))
+        return None if gpu is None else gpu.flops_per_s * ranks.world
+    text = prepared.config.get_text_config()
+    return all_reduce_sum([matmul_rate(device, autocast or text.dtype or torch.float32, text.hidden_size, seconds=_MEASURED_S)])[0]
+
+
+def training_formula(prepared: Prepared) -> Formula | None:
+    """None where a collate function of the user's makes the batches.
+
+    Raises ModelError for a model whose operations can't be told without weights.
+    """
+    encoder = prepared.encoder
+    if encoder is None:
+        return None
+    return formula(skeleton(prepared), encoder, prepared.family, packs=prepared.packs)
+
+
+def formula(model: nn.Module, encoder: Encoder, family: Family, *, packs: bool) -> Formula:
+    """The formula of a model on the meta device, tuned as for training. Raises ModelError, see `formula_of`."""
+    samples = []
+    for kind in (*encoder.kinds, ""):
+        try:
+            example = encoder(_blank(kind))
+        except FoveateError:  # a processor that takes no blank one, a model that takes no text alone
+            continue
+        samples.append(collate_packed([example], family) if packs else collate_padded([example], family, pad_id=encoder.pad_id))
+    if not samples:
+        raise ModelError("no blank conversation can be encoded", where="flops", fix="train without it: operations are then not counted")
+    return formula_of(model, samples, family=family)
+
+
+def _blank(kind: str) -> Conversation:
+    media = {"image": _image, "video": _video, "audio": _sound}
+    parts = ((media[kind](),) if kind else ()) + (Text(text="What is this?"),)
+    return Conversation(messages=(Message(role="user", parts=parts), Message(role="assistant", parts=(Text(text="Nothing."),))))
+
+
+def _image() -> Image:
+    held = io.BytesIO()
+    Pillow.new("RGB", (_SIDE, _SIDE)).save(held, "PNG")
+    return Image(data=held.getvalue())
+
+
+def _video() -> Media:
+    return Video(frames=(_image(),) * _FRAMES, frames_fps=1.0)
+
+
+def _sound() -> Audio:
+    held = io.BytesIO()
+    with wave.open(held, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE)
+        file.writeframes(bytes(2 * _RATE * _SECONDS))
+    return Audio(data=held.getvalue())
