@@ -14,6 +14,7 @@ import numpy as np
 
 from foveate.batching.pack import pack_rows, pad_rows
 from foveate.batching.plan import Plan, permutation
+from foveate.batching.regroup import GroupedPlan
 from foveate.config.batch import BatchSection
 from foveate.config.train import TrainSection
 from foveate.errors import DataError
@@ -21,18 +22,19 @@ from foveate.types import Conversation, Length
 
 KINDS = ("image", "audio", "video")  # bit 0, 1, 2 of `Lengths.kinds`
 _WINDOW = 1024  # conversations that are packed together at least
-_ROWS = 1024  # rows that a window makes about, at least: its last one is seldom full
+_ROWS = 512  # rows that a window makes about, at least: its last one is seldom full
 _KEPT = 4  # epochs whose rows are kept
 _OF_ROWS = 0x526F7773  # tells the order of rows from that of records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lengths:
-    """What every record slot costs, [slots] each. A slot of 0 tokens is a bad record: a hole, which the ledger accounts for."""
+    """What every record slot costs and is about, [slots] each. One of 0 tokens is a bad record: a hole, which the ledger accounts for."""
 
     tokens: np.ndarray  # int32
     patches: np.ndarray  # int32
     kinds: np.ndarray  # uint8, a bit for each of KINDS
+    media: np.ndarray  # int64, equal where conversations can share their media, 0 where one has none to share
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -40,19 +42,27 @@ class Lengths:
     @staticmethod
     def empty(count: int) -> Lengths:
         """Of so many slots, all holes."""
-        return Lengths(tokens=np.zeros(count, np.int32), patches=np.zeros(count, np.int32), kinds=np.zeros(count, np.uint8))
+        tokens, patches = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        return Lengths(tokens=tokens, patches=patches, kinds=np.zeros(count, np.uint8), media=np.zeros(count, np.int64))
 
-    def set(self, slot: int, length: Length) -> None:
+    def set(self, slot: int, length: Length, media: int = 0) -> None:
         """Note one slot's."""
         self.tokens[slot], self.patches[slot], self.kinds[slot] = length.tokens, length.patches, bits_of(length.kinds)
+        self.media[slot] = media
 
     def put(self, slots: slice, found: Lengths) -> None:
         """Note those of several slots."""
-        self.tokens[slots], self.patches[slots], self.kinds[slots] = found.tokens, found.patches, found.kinds
+        for mine, theirs in zip(self.columns, found.columns, strict=True):
+            mine[slots] = theirs
 
     def take(self, slots: np.ndarray) -> Lengths:
         """Those of `slots`, in their order."""
-        return Lengths(tokens=self.tokens[slots], patches=self.patches[slots], kinds=self.kinds[slots])
+        return Lengths(tokens=self.tokens[slots], patches=self.patches[slots], kinds=self.kinds[slots], media=self.media[slots])
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All of it."""
+        return self.tokens, self.patches, self.kinds, self.media
 
 
 def bits_of(kinds: frozenset[str]) -> int:
@@ -91,14 +101,17 @@ def make_plan(
     Args:
         records: slots in an epoch.
         window: of a stream, see Plan.
-        lengths: of every slot; needed for `batch.rows` alone.
+        lengths: of every slot; needed where `batch.planned_ahead`.
         packs: whether conversations share rows, or are padded.
         alone: see Rules.
     """
     order = {"seed": train.seed, "epochs": train.epochs, "steps": train.steps}
-    if batch.rows is None:
+    if not batch.planned_ahead:
         return Plan(records=records, size=batch.size, window=window, **order)
-    assert lengths is not None and len(lengths) == records, "rows are planned from lengths"
+    assert lengths is not None and len(lengths) == records, "steps are planned from what records are"
+    if batch.rows is None:
+        alone_too = np.where(lengths.media == 0, -1 - np.arange(records), lengths.media) if packs else np.arange(records)
+        return GroupedPlan(records=records, size=batch.size, media=alone_too, **order)
     rules = Rules(max_tokens=batch.max_tokens, max_patches=batch.max_patches, max_items=batch.micro_size, packs=packs, alone=alone)
     return RowPlan(lengths, rows=batch.rows, rules=rules, **order)
 

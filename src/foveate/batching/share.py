@@ -6,6 +6,7 @@ conversations have in common is then found on their ids themselves; where these 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,12 @@ def share_key(conversation: Conversation, length: Length) -> Hashable | None:
     if any(not isinstance(part, Text) for message in conversation.messages[trained:] for part in message.parts):
         return None
     return (length.lead, same_media_key(conversation))
+
+
+def share_number(conversation: Conversation, length: Length) -> int:
+    """`share_key` as a number of 63 bits, the same in every process; 0 for a conversation that can't share its media."""
+    key = share_key(conversation, length)
+    return 0 if key is None else 1 + int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") % (2**63 - 1)
 
 
 def make_items(

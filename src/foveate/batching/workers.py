@@ -17,7 +17,6 @@ from foveate.batching.loader import StepData, StepSource
 from foveate.errors import DataError
 from foveate.machine import cores
 
-
 _AHEAD = 4  # steps that a worker may have ready
 _POLL_S = 0.005
 _WANTED, _USED, _MADE = 0, 1, 2  # cells of a `_Gated`; from _MADE on one for each worker

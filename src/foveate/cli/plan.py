@@ -182,7 +182,6 @@ def _time(seconds: float) -> str:
 
 
 def _flops(value: float) -> str:
-    for limit, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value / 1e6:.3g} MFLOP"
+    from foveate.report.text import short_flops
+
+    return f"{short_flops(value)}FLOP"

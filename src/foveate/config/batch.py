@@ -33,7 +33,12 @@ class BatchSection(Section):
     micro_size: int | None = Field(None, gt=0, description="Most conversations in one micro-batch; no limit but max_tokens when unset.")
     share_media: bool | Literal["regroup"] = Field(
         True,
-        description="Packed conversations of one step about the same media encode them once, and what stands before them; losses and gradients "
-        "stay those of separate conversations. `regroup` also changes the order of training, so that conversations about the same media "
-        "come together.",
+        description="Packed conversations of one step about the same media encode them once, and what stands before them; losses and "
+        "gradients stay those of separate conversations. `regroup` also changes the order of training, so that conversations about the "
+        "same media come together.",
     )
+
+    @property
+    def planned_ahead(self) -> bool:
+        """Whether steps follow from what all records are, so that each must be looked at before training."""
+        return self.rows is not None or self.share_media == "regroup"

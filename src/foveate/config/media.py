@@ -34,8 +34,8 @@ class MediaSection(Section):
     fetch_timeout_s: float = Field(30.0, gt=0, description="A fetch that takes longer fails.")
     cache_features: Literal["off", "memory", "disk"] = Field(
         "off",
-        description="Keep what a frozen tower and projector make of media, so that later epochs neither decode nor encode them: `memory` for "
-        "this run, `disk` for later runs too. Off, with a note saying why, where something in them is random or trained.",
+        description="Keep what a frozen tower and projector make of media, so that later epochs neither decode nor encode them: `memory` "
+        "for this run, `disk` for later runs too. Off, with a note saying why, where something in them is random or trained.",
     )
     cache_gb: float = Field(8.0, gt=0, description="The most that cached features may take, in gigabytes; those used longest ago go first.")
     cache_folder: FilePath | None = Field(

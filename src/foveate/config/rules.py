@@ -73,10 +73,14 @@ def _batch(batch: BatchSection, data: DataSection | None) -> Iterator[Broken]:
     elif batch.rows is None and batch.micro_size is not None and batch.micro_size > batch.size:
         problem, fix = f"is {batch.micro_size}, above batch.size ({batch.size})", "make it at most batch.size"
         yield Broken(path="batch.micro_size", problem=problem, fix=fix, also=("batch.size",))
+    regroups = batch.share_media == "regroup"
+    if regroups and batch.rows is not None:
+        problem = "has no place beside batch.rows, which plans rows by length alone"
+        yield Broken(path="batch.share_media", problem=problem, fix="use batch.size, or share_media: true", also=("batch.rows",))
     if data is None:
         return
     if data.collate is not None:
-        for name in ("rows", "max_patches"):
+        for name in ("rows", "max_patches", *(["share_media"] if regroups else [])):
             if batch.model_dump()[name] is not None:
                 problem = "needs the lengths of the records, which a collate function of your own keeps to itself"
                 yield Broken(path=f"batch.{name}", problem=problem, fix="remove it, or data.collate", also=("data.collate",))
@@ -84,6 +88,9 @@ def _batch(batch: BatchSection, data: DataSection | None) -> Iterator[Broken]:
         if source.streaming and batch.rows is not None:
             problem, fix = "needs the lengths of all records, which a stream does not tell", "use batch.size, or drop `streaming`"
             yield Broken(path="batch.rows", problem=problem, fix=fix, also=(f"data.train.{index}.streaming",))
+        elif source.streaming and regroups:
+            problem, fix = "needs to know all records, which a stream does not tell", "set share_media: true, or drop `streaming`"
+            yield Broken(path="batch.share_media", problem=problem, fix=fix, also=(f"data.train.{index}.streaming",))
         elif source.streaming and source.shuffle_buffer < batch.size:
             problem, path = f"is {source.shuffle_buffer}, below batch.size ({batch.size})", f"data.train.{index}.shuffle_buffer"
             yield Broken(path=path, problem=problem, fix="make it several times batch.size", also=("batch.size",))
@@ -99,6 +106,11 @@ def _media(media: MediaSection) -> Iterator[Broken]:
     for name in ("fetch_max_mb", "fetch_timeout_s", "fetch_cache"):
         if not media.fetch and media.model_dump()[name] != defaults[name].default:
             yield Broken(path=f"media.{name}", problem="has no effect: nothing is fetched", fix="remove it, or name domains in media.fetch")
+    for name, needed in (("cache_gb", ("memory", "disk")), ("cache_folder", ("disk",))):
+        if media.cache_features not in needed and media.model_dump()[name] != defaults[name].default:
+            problem = f"has no effect: media.cache_features is {media.cache_features}"
+            fix = f"remove it, or set media.cache_features to {' or '.join(needed)}"
+            yield Broken(path=f"media.{name}", problem=problem, fix=fix, also=("media.cache_features",))
 
 
 def _model(model: ModelSection) -> Iterator[Broken]:

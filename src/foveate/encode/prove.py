@@ -110,11 +110,13 @@ class Prover:
 
     def shielded(self, conversation: Conversation, where: str, *, generation: bool = False) -> str:
         """The conversation as rendered for the processor, without marks."""
-        if generation:
-            return self._render(self._shielded(conversation, where, generation=True).chat, where=where, generation=True)
-        ahead = self._ahead.get(id(conversation))
-        text = ahead.shielded if ahead is not None else self._render(self._shielded(conversation, where, generation=False).chat, where=where)
-        return text + self._facts.turns.closer(conversation)
+        ahead = None if generation else self._ahead.get(id(conversation))
+        if ahead is not None:
+            text = ahead.shielded
+        else:
+            chat = self._shielded(conversation, where, generation=generation).chat
+            text = self._render(chat, where=where, generation=generation)
+        return text if generation else text + self._facts.turns.closer(conversation)
 
     def _shielded(self, conversation: Conversation, where: str, *, generation: bool) -> Asked:
         divided = next(iter(ways_of(conversation))).divided

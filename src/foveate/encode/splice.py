@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 _LEAST = 8  # repeats that are worth it
@@ -117,8 +118,15 @@ class Places:
     n_sequences = 1
 
     def __init__(self, offsets: Sequence[tuple[int, int]]) -> None:
-        self._wide = [(begin, end, i) for i, (begin, end) in enumerate(offsets) if begin < end]
-        self._begins = [begin for begin, _, _ in self._wide]
+        self._offsets = offsets
+
+    @cached_property
+    def _wide(self) -> list[tuple[int, int, int]]:
+        return [(begin, end, i) for i, (begin, end) in enumerate(self._offsets) if begin < end]
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        return [begin for begin, _, _ in self._wide]
 
     def char_to_token(self, char: int, _sequence: int = 0) -> int | None:
         """The token that covers a character; None where none does."""

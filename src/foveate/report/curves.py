@@ -33,6 +33,7 @@ def figures(lines: Sequence[dict[str, Any]], evals: Sequence[EvalFile]) -> list[
         (_accuracy(evals), True, "Generated answers on the held-out set, before, during and after training."),
         (_rates(steps), False, "Per part, at each step."),
         (_speed(steps), False, "Padding and dummy tokens are not counted."),
+        (_utilisation(steps), False, "Model operations a second, vision counted, as a share of what the devices could do."),
         (_norms(steps), False, "Global norm before clipping."),
     ]
     return [_figure(chart, large, note) for chart, large, note in charts if chart.drawn]
@@ -97,6 +98,12 @@ def _rates(steps: Sequence[dict[str, Any]]) -> Chart:
 def _speed(steps: Sequence[dict[str, Any]]) -> Chart:
     series = (Series(name="useful tokens/s", points=_points(steps, "tokens_per_s"), smooth=_reach(steps)),)
     return Chart(title="Useful tokens per second", x_label="step", y_label="tokens/s", series=series, form=short_count, floor=0.0)
+
+
+def _utilisation(steps: Sequence[dict[str, Any]]) -> Chart:
+    known = [line for line in steps if "mfu" in line]
+    series = (Series(name="MFU", points=_points(known, "mfu"), smooth=_reach(known)),)
+    return Chart(title="Model FLOP/s utilisation", x_label="step", y_label="share of peak", series=series, form=percent, floor=0.0)
 
 
 def _norms(steps: Sequence[dict[str, Any]]) -> Chart:

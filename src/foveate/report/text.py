@@ -68,6 +68,14 @@ def short_count(value: float) -> str:
     return number(value)
 
 
+def short_flops(value: float) -> str:
+    """A number of operations: 4.1e14 -> `410 T`."""
+    for limit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.3g} {letter}"
+    return number(value)
+
+
 def size(byte_count: float) -> str:
     """Bytes in binary units: 3221225472 -> `3.0 GiB`."""
     for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):

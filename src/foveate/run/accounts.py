@@ -16,6 +16,7 @@ from foveate.batching.lengths import judge
 from foveate.batching.loader import StepData
 from foveate.batching.plan import Plan
 from foveate.batching.rows import Lengths, RowPlan
+from foveate.batching.share import share_number
 from foveate.batching.workers import worker_count
 from foveate.data.ledger import Ledger
 from foveate.data.mixture import Mixture
@@ -70,7 +71,7 @@ class Accounts:
     ledger: Ledger
     ranks: Ranks
     folder: Path
-    plan: Plan | RowPlan | None  # None until `preflight` has measured what rows are planned from (`batch.rows`)
+    plan: Plan | RowPlan | None  # None until `preflight` has looked at what steps are planned from (`batch.planned_ahead`)
     known: list[Quarantined] = field(default_factory=list)  # found before the first step of this process
     notes: list[str] = field(default_factory=list)
     eval_usable: Sequence[tuple[int, Conversation]] = ()
@@ -85,7 +86,7 @@ class Accounts:
         ledger = Ledger(folder / LEDGER if ranks.first else None, max_bad, total=total)
         for line in gather_objects(list(ledger))[0]:  # every rank must reach the limit at the same record
             ledger.add(line, check=False)
-        plan = prepared.plan() if prepared.recipe.batch.rows is None else None
+        plan = None if prepared.recipe.batch.planned_ahead else prepared.plan()
         visits = Visits(prepared.train, plan) if plan is not None else None
         bad = {line.origin: line.reason for line in ledger if line.split == "train"}
         return Accounts(prepared=prepared, ledger=ledger, ranks=ranks, folder=folder, plan=plan, visits=visits, bad=bad)
@@ -105,14 +106,14 @@ class Accounts:
         if len(self.bad) >= train.records:
             raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
         if self.plan is None:
-            self._plan_rows(over_slots(train, measured), before)
+            self._plan(over_slots(train, measured), before)
         if self.prepared.eval is not None:
             self.preflight_eval()
             if self.ranks.first and self.prepared.recipe.data.preflight != "none":
                 overlap = find_overlap(train, self.prepared.eval, most=_COMPARED).describe()
                 self.notes += [overlap] if overlap else []
 
-    def _plan_rows(self, lengths: Lengths, before: Path | None) -> None:
+    def _plan(self, lengths: Lengths, before: Path | None) -> None:
         if before is not None:
             on_first(self.ranks, lambda: require_equal(lengths, before, self.prepared.train))
         if not lengths.tokens.any():
@@ -121,6 +122,11 @@ class Accounts:
         self.plan, self.visits = plan, Visits(self.prepared.train, plan)
         on_first(self.ranks, lambda: write_lengths(self.folder, lengths))
         batch = self.prepared.recipe.batch
+        if batch.rows is None:
+            shared = len(lengths) - len(np.unique(plan.media))
+            drawn = f"{shared:,} of {len(lengths):,} records are drawn forward to others about their media"
+            self.notes.append(f"share_media: regroup changes the order of training: {drawn}")
+            return
         how = f"{100 * plan.fill:.1f}% full" if self.prepared.packs else "of samples of like length"
         self.notes.append(f"{plan.epoch_rows:,} rows an epoch, planned ahead from all lengths and {how}; {batch.rows:,} make a step")
         if batch.rows % self.ranks.world:
@@ -131,7 +137,7 @@ class Accounts:
         level = self.prepared.recipe.data.preflight
         if self.plan is None:
             if level == "none":
-                self.notes.append(f"batch.rows: the headers of all {train.records:,} records were read for their lengths")
+                self.notes.append(f"the headers of all {train.records:,} records were read, from which steps are planned ahead")
             return np.fromiter(train.distinct(), np.int64)
         if level == "auto" and train.records > _AUTO_LIMIT and train.window is None:
             looked = f"{_AUTO_LIMIT:,} of {train.records:,} records, spread over all, were looked at before training"
@@ -258,8 +264,13 @@ class _Look:
             if seen.error is not None:
                 found.append(quarantined(seen.error, self.mixture.origin(slot), self.split))
             if seen.fits:
-                lengths.set(i, seen.length)
+                lengths.set(i, seen.length, self._media(seen))
         return found, lengths
+
+    def _media(self, seen: Verdict) -> int:
+        if self.prepared.recipe.batch.share_media != "regroup" or seen.conversation is None:
+            return 0
+        return share_number(seen.conversation, seen.length)
 
 
 def verdict(prepared: Prepared, mixture: Mixture, slot: int, *, decode: bool) -> Verdict:

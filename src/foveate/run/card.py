@@ -127,8 +127,8 @@ def _books(trained: Trained, mixture: Mixture | None, family: Family) -> tuple[B
     """
     facts = trained.facts
     sources = facts.data if facts is not None else ()
-    lengths = read_lengths(trained.run_dir)  # None unless rows were planned ahead
-    if mixture is not None and (lengths is None) == (trained.recipe.batch.rows is None):
+    lengths = read_lengths(trained.run_dir)  # None unless steps were planned ahead
+    if mixture is not None and (lengths is not None) == trained.recipe.batch.planned_ahead:
         return _counted(trained, mixture, lengths, family), _without_folders(sources)
     done = facts is not None and facts.status == "done" and trained.final
     books = Books(read=facts.read, used=facts.used, quarantined=facts.quarantined, reasons=facts.reasons) if done else None

@@ -19,7 +19,7 @@ def write_lengths(folder: Path, lengths: Lengths) -> None:
     """Keep the lengths of a run."""
     stage = folder / f".{LENGTHS}"
     with stage.open("wb") as file:
-        np.savez_compressed(file, tokens=lengths.tokens, patches=lengths.patches, kinds=lengths.kinds)
+        np.savez_compressed(file, tokens=lengths.tokens, patches=lengths.patches, kinds=lengths.kinds, media=lengths.media)
     stage.replace(folder / LENGTHS)
 
 
@@ -29,7 +29,7 @@ def read_lengths(folder: Path) -> Lengths | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as kept:
-        return Lengths(tokens=kept["tokens"], patches=kept["patches"], kinds=kept["kinds"])
+        return Lengths(tokens=kept["tokens"], patches=kept["patches"], kinds=kept["kinds"], media=kept["media"])
 
 
 def require_equal(lengths: Lengths, folder: Path, mixture: Mixture) -> None:
@@ -42,7 +42,8 @@ def require_equal(lengths: Lengths, folder: Path, mixture: Mixture) -> None:
             fix="put the file back, or start a new run in another folder (train.output=...)",
         )
     same = len(before) == len(lengths)
-    changed = np.flatnonzero((before.tokens != lengths.tokens) | (before.patches != lengths.patches)) if same else np.arange(len(lengths))
+    pairs = zip(before.columns, lengths.columns, strict=True) if same else ()
+    changed = np.flatnonzero(np.logical_or.reduce([mine != theirs for mine, theirs in pairs])) if same else np.arange(len(lengths))
     if len(changed):
         named: dict[Origin, None] = {}
         for slot in changed[: 100 * _MOST_NAMED].tolist():  # copies by weight share an origin

@@ -49,7 +49,7 @@ class Prepared:
         return shares_rows(self.recipe, self.family)
 
     def plan(self, lengths: Lengths | None = None) -> Plan | RowPlan:
-        """The order of training; `lengths`, of every slot, are needed for `batch.rows` alone."""
+        """The order of training; `lengths`, of every slot, are needed where `batch.planned_ahead`."""
         return make_plan(
             self.recipe.batch,
             self.recipe.train,
@@ -75,6 +75,13 @@ class Prepared:
             encode=encode,
         )
 
+    def _shares(self) -> list[str]:
+        batch, tuning = self.recipe.batch, self.recipe.tuning
+        if not batch.share_media:
+            return []
+        drawn = "; what dropout takes from them, it takes from all" if tuning.type == "lora" and tuning.dropout else ""
+        return [f"samples of a step about the same media share them, and what stands before them{drawn}"]
+
     def notes(self) -> tuple[str, ...]:
         """What was decided for the user, and why."""
         found = [f"train: {line}" for line in self.train.describe()]
@@ -89,6 +96,7 @@ class Prepared:
             found.append(f"samples are padded: model.attention is {self.recipe.model.attention}, which can't keep packed samples apart")
         else:
             found.append(f"samples are packed into rows of up to {self.recipe.batch.max_tokens} tokens; attention stays within each sample")
+            found += self._shares()
         return (*found, *self.tokens.notes, *(self.encoder.notes if self.encoder else ()), *recipe_notes(self.recipe))
 
 

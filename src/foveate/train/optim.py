@@ -42,10 +42,11 @@ def make_optimizer(model: nn.Module, section: OptimSection) -> torch.optim.Optim
         {"params": parameters, "part": part, "peak_lr": peaks[part], "weight_decay": _decay(section, part) if decayed else 0.0}
         for (part, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-    return _make(grouped, section)
+    return build_optimizer(grouped, section)
 
 
-def _make(groups: list[dict[str, Any]], section: OptimSection) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], section: OptimSection) -> torch.optim.Optimizer:
+    """The section's optimizer over parameter groups, each with its `weight_decay`."""
     if section.name == "sgd":
         return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum)
     if section.name == "adafactor":

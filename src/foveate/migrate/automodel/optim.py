@@ -47,7 +47,7 @@ def _name(draft: Draft) -> None:
         draft.map(target if draft.has(target) else "(optimizer)", "optim.name", "adamw")
     elif name in _SMALL:
         draft.map(target, "optim.name", "adamw", "with moments of bfloat16, which FSDP2 can shard", "changed")
-        draft.map(target, "optim.states", "bfloat16")
+        draft.values["optim.states"] = "bfloat16"
     else:
         draft.map(target, "optim.name", "adamw", f"there is no {name}: AdamW takes its place, so choose the rate anew", "manual")
 

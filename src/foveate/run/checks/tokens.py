@@ -102,7 +102,9 @@ def _step_of(recipe: Recipe, rows: Rows) -> str:
 def measured(scanned: Scanned) -> tuple[np.ndarray, Lengths]:
     """(entries, their lengths) of the usable records whose length is known."""
     entries = np.flatnonzero((scanned.verdicts == USABLE) & (scanned.tokens != UNKNOWN))
-    return entries, Lengths(tokens=scanned.tokens[entries], patches=scanned.patches[entries], kinds=scanned.held[entries])
+    found = Lengths.empty(len(entries))
+    found.tokens[:], found.patches[:], found.kinds[:] = scanned.tokens[entries], scanned.patches[entries], scanned.held[entries]
+    return entries, found
 
 
 def planned(recipe: Recipe, lengths: Lengths, *, packs: bool, alone: frozenset[str] = frozenset(), split: str = "train") -> Plan | RowPlan:
