@@ -3,9 +3,10 @@
     python benchmarks/gpu.py                        within ten minutes; adds a dated section to benchmarks/RESULTS.md
     python benchmarks/gpu.py --tiny --device cpu    the same on tiny models, in a minute, written nowhere
 
-Qwen2.5-VL 3B and 7B and SmolVLM2 2.2B, from their configurations, in bfloat16; JPEG files of 640 x 480 and long-tailed texts. LoRA, and full
-fine-tuning with the tower frozen. Foveate packs rows of 8,192 tokens and recomputes what its `auto` chooses; the loop pads batches of as many
-samples as fit and recomputes everything, as transformers switches it on. Both see the same samples in the same order from the same weights.
+Qwen2.5-VL 3B and 7B and SmolVLM2 2.2B, from their configurations, in bfloat16; JPEG files of 640 x 480 and long-tailed texts. LoRA, and
+full fine-tuning with the tower frozen. Foveate packs rows of 8,192 tokens and recomputes what its `auto` chooses; the loop pads batches of
+as many samples as fit and recomputes everything, as transformers switches it on. Both see the same samples in the same order from the same
+weights.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from foveate.batching.workers import iterate  # noqa: E402
 from foveate.config.recipe import Recipe  # noqa: E402
 from foveate.dist.mesh import Ranks  # noqa: E402
 from foveate.dist.strategy import choose_strategy  # noqa: E402
-from foveate.machine import cores  # noqa: E402
+from foveate.errors import FoveateError  # noqa: E402
+from foveate.machine import cores, memory_bytes  # noqa: E402
 from foveate.model.attention import choose_kernel  # noqa: E402
 from foveate.model.families import keeps_logits  # noqa: E402
 from foveate.model.memory import step_memory  # noqa: E402
@@ -185,14 +187,11 @@ def model_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> 
     model, _ = apply_tuning(model, recipe.tuning, seed=0)
     freeze_towers(model)
     batch = max(prepared.source(prepared.plan(), Share())[0].batches, key=lambda batch: batch.labels.numel())
-    if ranks.device.type != "cuda":
-        return model, kernel
     memory = step_memory(model, None, strategy="single", world=1, accumulates=True, optim=recipe.optim)
-    free = torch.cuda.mem_get_info(ranks.device)[0] + memory.weights  # those are there by now
+    free = torch.cuda.mem_get_info(ranks.device)[0] if ranks.device.type == "cuda" else memory_bytes()
+    room = room_for_activations(free + memory.weights, memory)  # the weights are there by now
     scale = recipe.batch.max_tokens / batch.labels.numel()
-    shadow = skeleton(prepared)
-    room = room_for_activations(free, memory)
-    choice = fitting(shadow, recipe, batch, family=prepared.family, autocast=autocast, room=room, scale=scale)
+    choice = fitting(skeleton(prepared), recipe, batch, family=prepared.family, autocast=autocast, room=room, scale=scale)
     checkpoint_activations(model, choice.mode, recipe.train.checkpoint_parts)
     return model, f"{kernel}, recomputes {choice.mode}"
 
@@ -290,7 +289,9 @@ def contend(what: Callable[[int], Measured], micro: int) -> Measured | str:
             torch.cuda.empty_cache()
         try:
             return what(micro)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, FoveateError) as error:  # Foveate's step says it in its own words
+            if "out of memory" not in str(error):
+                raise
             if micro == 1:
                 return "out of memory"
         micro //= 2
@@ -347,12 +348,13 @@ def main() -> None:
     chosen = {name: build for name, build in (shapes.TINY if options.tiny else shapes.SHAPES).items() if (options.only or "") in name}
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     command = shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]])
+    work = f"{scale.steps} steps of {scale.size} samples after {scale.warmup}, rows of {scale.max_tokens} tokens"
     lines = [
         f"## {datetime.date.today().isoformat()}: {where}, torch {torch.__version__}",
         "",
-        f"`{command}`: {scale.steps} steps of {scale.size} samples after {scale.warmup}, rows of {scale.max_tokens} tokens; {TARGETS_SAID}.",
+        f"`{command}`: {work}; {TARGETS_SAID}.",
         "",
-        "| model | contender | samples/s | useful tokens/s | model TFLOP/s, vision counted | peak GB | waiting for data | first loss | chosen |",
+        "| model | contender | samples/s | useful tokens/s | model TFLOP/s, vision too | peak GB | data wait | first loss | chosen |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)

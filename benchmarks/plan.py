@@ -77,7 +77,8 @@ def measure(name: str, count: int) -> None:
     tokens, patches = MIXES[name](np.random.default_rng(SEED), count)
     tokens = np.minimum(tokens, MAX_TOKENS)
     limit = MAX_PATCHES if patches.any() else None
-    lengths = Lengths(tokens=tokens.astype(np.int32), patches=patches.astype(np.int32), kinds=np.zeros(count, np.uint8))
+    lengths = Lengths.empty(count)
+    lengths.tokens[:], lengths.patches[:] = tokens, patches
     began = time.process_time()
     plan = RowPlan(lengths, rows=ROWS, rules=Rules(max_tokens=MAX_TOKENS, max_patches=limit), seed=SEED)
     steps = plan.total_steps
@@ -106,8 +107,8 @@ def main() -> None:
     if options.mix:
         measure(options.mix, options.count)
         return
-    print(f"{options.count:,} samples, rows of {MAX_TOKENS:,} tokens and {MAX_PATCHES:,} patches; targets {TARGET_S:g} s, {TARGET_MB:g} MB, "
-          f"{100 * TARGET_FILL:g}%")  # fmt: skip
+    rows, targets = f"{MAX_TOKENS:,} tokens and {MAX_PATCHES:,} patches", f"{TARGET_S:g} s, {TARGET_MB:g} MB, {100 * TARGET_FILL:g}%"
+    print(f"{options.count:,} samples, rows of {rows}; targets {targets}")
     print(f"{'mix':10} {'CPU s':>8} {'peak MB':>9} {'rows':>9} {'steps':>9} {'fill':>9} {'sequential':>11}  met")
     for name in MIXES:
         subprocess.run([sys.executable, __file__, "--count", str(options.count), "--mix", name], check=True)

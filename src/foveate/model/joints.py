@@ -53,6 +53,7 @@ class Record:
     of: Mapping[str, Joint]
     made_by: type
     required: tuple[str, ...] = ()  # fields that can't be left out
+    beside: tuple[str, ...] = ()  # attributes that are no fields (SmolVLM's features in transformers 5.17)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +71,11 @@ def learn(whole: Any, singles: Sequence[Any]) -> Joint:
     if isinstance(whole, Tensor):
         return Rows(axis=_axis(whole, singles))
     if isinstance(whole, Mapping):
-        kept = [name for name, value in whole.items() if value is not None and not (_FEATURES in whole and name.endswith(_SPARE))]
+        held, parts = _held(whole), [_held(single) for single in singles]
+        kept = [name for name, value in held.items() if value is not None and not (_FEATURES in held and name.endswith(_SPARE))]
         required = tuple(one.name for one in fields(whole) if one.default is MISSING) if is_dataclass(whole) else ()
-        of = {name: learn(whole[name], [single[name] for single in singles]) for name in kept}
-        return Record(of=of, made_by=type(whole), required=required)
+        of = {name: learn(held[name], [part[name] for part in parts]) for name in kept}
+        return Record(of=of, made_by=type(whole), required=required, beside=tuple(name for name in kept if name not in whole))
     if isinstance(whole, (list, tuple)):
         return _learn_sequence(whole, singles)
     if any(single != whole for single in singles):
@@ -87,7 +89,8 @@ def flatten(joint: Joint, value: Any, name: str) -> dict[str, Tensor]:
         case Rows():
             return {} if value is None else {f"{name}/": value}
         case Record():
-            parts = [(joint.of[field], value[field], field) for field in joint.of if value[field] is not None]
+            held = _held(value)
+            parts = [(inner, held[field], field) for field, inner in joint.of.items() if held.get(field) is not None]
         case Items():
             parts = [(joint.each, entry, i) for i, entry in enumerate(value)]
         case Fields():
@@ -107,7 +110,9 @@ def join(joint: Joint, parts: Sequence[Mapping[str, Tensor]], name: str) -> Any:
             return None if not tensors else tensors[0].clone() if joint.axis is None else _cat(tensors, joint.axis)
         case Record():
             found = {field: join(inner, parts, f"{name}/{field}") for field, inner in joint.of.items()}
-            return joint.made_by(**(dict.fromkeys(joint.required) | found))
+            made = joint.made_by(**(dict.fromkeys(joint.required) | {name: found[name] for name in found if name not in joint.beside}))
+            vars(made).update({name: found[name] for name in joint.beside})
+            return made
         case Fields():
             return joint.made_by(join(inner, parts, f"{name}/{i}") for i, inner in enumerate(joint.of))
         case Items():
@@ -121,6 +126,11 @@ def apart(joint: Joint, wanted: Any, found: Any) -> float:
     if {name: tensor.shape for name, tensor in one.items()} != {name: tensor.shape for name, tensor in other.items()}:
         return float("inf")
     return max((_distance(tensor, other[name]) for name, tensor in one.items() if tensor.numel()), default=0.0)
+
+
+def _held(output: Mapping[str, Any]) -> dict[str, Any]:
+    """A model output's fields and further attributes."""
+    return dict(output) | (vars(output) if is_dataclass(output) else {})
 
 
 def _distance(wanted: Tensor, found: Tensor) -> float:

@@ -19,6 +19,7 @@ from rich.text import Text
 from foveate.events import Evaluated, Event, Finished, ModuleRow, Quarantined, Saved, Started, Stepped
 from foveate.report.answers import change, ends, primary_metric
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
+from foveate.report.speed import Speed
 from foveate.report.text import count, duration, metric_name, metric_value, number, percent, steps
 
 STEP_TIMES = ("time_s", "data_wait_s", "tokens_per_s", "samples_per_s", "flops_per_s", "mfu")  # of a step's line, in its order
@@ -162,7 +163,7 @@ def finish_line(event: Finished) -> str:
 
 
 def summary_lines(run_dir: Path) -> list[str]:
-    """The last lines of a run: each metric before and after, and where the report and the model are."""
+    """The last lines of a run: each metric before and after, its speed, and where the report and the model are."""
     facts, evals = RunFacts.read_from(run_dir), read_evals(run_dir)
     before, after = ends(evals)
     metric = primary_metric(evals)
@@ -174,6 +175,8 @@ def summary_lines(run_dir: Path) -> list[str]:
         rows = f" on {count(len((after or before).rows))} held-out answers" if name == metric and name != "loss" else ""
         lines.append(f"{found.name}: {known}{rows}")
     lines += shared_lines(read_lines(run_dir / "metrics.jsonl"))
+    speed = Speed.of([line for line in read_lines(run_dir / "metrics.jsonl") if line["event"] == "step"])
+    lines += [f"speed: {speed}"] if speed is not None else []
     if (run_dir / "report.html").is_file():
         lines.append(f"report: {run_dir / 'report.html'}")
     return [*lines, f"model: {facts.checkpoint}"] if facts.checkpoint else lines

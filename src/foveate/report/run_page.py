@@ -16,6 +16,7 @@ from foveate.report import answers, curves
 from foveate.report.model_card import RESTORED, print_answer
 from foveate.report.render import highlight, render
 from foveate.report.run_files import EvalFile, RunFacts, read_evals, read_lines, write_whole
+from foveate.report.speed import Speed
 from foveate.report.text import count, duration, percent, short_count, short_flops, size
 
 _LEDGER_LINES = 12
@@ -138,7 +139,7 @@ def _tiles(facts: RunFacts, steps: Sequence[dict[str, Any]]) -> list[Tile]:
         saved = sum(line["shared_tokens"] for line in steps)
         detail = f"of {count(media + shared)}; {count(saved)} tokens saved"
         tiles.append(Tile(name="Media not encoded again", value=count(shared), detail=detail))
-    tiles += _compute(steps)
+    tiles += _compute(Speed.of(steps))
     if facts.params:
         share = facts.params.trained / max(facts.params.total, 1)
         detail = f"{percent(share)} of {short_count(facts.params.total)}"
@@ -149,15 +150,11 @@ def _tiles(facts: RunFacts, steps: Sequence[dict[str, Any]]) -> list[Tile]:
     return [*tiles, Tile(name="Records used", value=count(facts.used), detail=detail)]
 
 
-def _compute(steps: Sequence[dict[str, Any]]) -> list[Tile]:
-    """Model operations a second, over the steps of which they are known."""
-    known = [line for line in steps if line.get("flops")]
-    seconds = sum(line["time_s"] for line in known)
-    if not seconds:
+def _compute(speed: Speed | None) -> list[Tile]:
+    if speed is None or speed.flops is None:
         return []
-    shares = [line["mfu"] * line["time_s"] for line in known if "mfu" in line]
-    detail = f"{percent(sum(shares) / seconds)} of the devices' peak (MFU)" if len(shares) == len(known) else "vision counted"
-    return [Tile(name="Model FLOP/s", value=short_flops(sum(line["flops"] for line in known) / seconds), detail=detail)]
+    detail = "vision counted" if speed.mfu is None else f"{percent(speed.mfu)} of the devices' peak (MFU)"
+    return [Tile(name="Model FLOP/s", value=short_flops(speed.flops), detail=detail)]
 
 
 def _filters(cards: Sequence[answers.Card]) -> list[tuple[str, str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 
@@ -50,8 +51,7 @@ def test_rows_are_those_of_the_plan_for_any_number_of_ranks(parts):
 
 def test_a_record_that_grew_is_a_hole_of_its_step(parts):
     rest, lengths = parts
-    smaller = lengths.take(slice(None))
-    smaller = Lengths(tokens=lengths.tokens.copy(), patches=lengths.patches, kinds=lengths.kinds)
+    smaller = replace(lengths, tokens=lengths.tokens.copy())
     smaller.tokens[2] -= 1
     plan = planned(smaller, rows=100)
     data = StepSource(**rest, plan=plan, share=Share())[0]
@@ -69,7 +69,6 @@ def test_steps_that_wait_are_bounded_by_bytes(parts, most_bytes):
     steps = iterate(source, first=0, last=9, workers=2, most_bytes=most_bytes)
     assert [data.step for data in steps] == list(range(9))
     assert bytes_of(source[0]) > 1000
-    assert not multiprocessing.active_children() or most_bytes
 
 
 def test_a_worker_waits_while_too_much_is_ready(parts):

@@ -15,9 +15,10 @@ from foveate.types import Conversation, Length
 
 
 def lengths_of(tokens, patches=None, kinds=None) -> Lengths:
-    zeros = np.zeros(len(tokens), np.int32)
-    kinds = zeros.astype(np.uint8) if kinds is None else np.array(kinds, np.uint8)
-    return Lengths(tokens=np.array(tokens, np.int32), patches=zeros if patches is None else np.array(patches, np.int32), kinds=kinds)
+    found = Lengths.empty(len(tokens))
+    for column, given in zip((found.tokens, found.patches, found.kinds), (tokens, patches, kinds), strict=True):
+        column[:] = 0 if given is None else given
+    return found
 
 
 def plan_of(lengths, *, rows=3, seed=1, epochs=1.0, steps=None, **rules) -> RowPlan:

@@ -306,3 +306,29 @@ def test_what_is_fetched_is_named_by_domain(tmp_path: Path, media: str, path: st
     assert path in line and text in line
     fine = load(tmp_path, DATA + "media: {fetch: ['*.example.org', 'images.example.org:8443'], fetch_timeout_s: 3.0}\n")
     assert fine.media.fetch == ["*.example.org", "images.example.org:8443"]
+
+
+@pytest.mark.parametrize(("media", "path"), [("cache_gb: 3.0", "cache_gb"), ("cache_features: memory, cache_folder: kept", "cache_folder")])
+def test_settings_of_a_cache_that_is_not_there_are_refused(tmp_path: Path, media: str, path: str):
+    (line,) = problems(tmp_path, f"{DATA}media: {{{media}}}\n")
+    assert f"media.{path}" in line and "has no effect: media.cache_features is" in line
+    assert load(tmp_path, DATA + "media: {cache_features: disk, cache_gb: 3.0, cache_folder: kept}\n").media.cache_gb == 3.0
+
+
+ROWS = [
+    ("batch: {size: 4, rows: 2}", "batch.size: has no place beside batch.rows"),
+    ("batch: {rows: 0}", "batch.rows: is 0, but must be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("batch", "said"), ROWS)
+def test_a_step_is_conversations_or_rows(tmp_path, batch, said):
+    assert any(said in line for line in problems(tmp_path, f"data: {{train: [{{path: a.jsonl}}]}}\n{batch}\n"))
+
+
+def test_rows_need_lengths(tmp_path):
+    stream = "data: {train: [{hub: a/b, streaming: true}]}\nbatch: {rows: 2}\n"
+    assert any("batch.rows: needs the lengths of all records, which a stream does not tell" in line for line in problems(tmp_path, stream))
+    mine = "data: {train: [{path: a.jsonl}], collate: 'mine.py:collate'}\nbatch: {rows: 2, max_patches: 9}\n"
+    found = problems(tmp_path, mine)
+    assert sum("needs the lengths of the records" in line for line in found) == 2

@@ -66,7 +66,7 @@ def test_layouts():
         "a list": ({"pixel_values": [torch.empty(1, 3, 64, 64), torch.empty(1, 3, 32, 64)]}, 96),
         "mels first": ({"input_features": torch.empty(1, 80, 300), "input_features_mask": torch.empty(1, 300)}, 300),
         "mels last": ({"audio_input_features": torch.empty(1, 300, 80), "audio_embed_sizes": torch.empty(1)}, 300),
-        "joined": ({"input_features": torch.empty(1, 50, 160)}, 100),
+        "joined": ({"input_features": torch.empty(1, 50, 160)}, 50),
         "samples": ({"input_values": torch.empty(1, 1, 16_000)}, 100),
         "nothing": ({"input_ids": torch.empty(1, 50)}, 0),
     }

@@ -39,7 +39,9 @@ def test_a_spliced_text_is_the_whole_text(name):
     assert spliced.tokenizer.foveate_splicer.proven(spliced.tokenizer.foveate_splicer.shorten(words[0] * 20)[1])
 
 
-PIECES = st.lists(st.sampled_from(["a", " b\n", "<image>", "<image>" * 9, "<image>" * 30, "<fake_token_around_image>" * 8, "日"]), max_size=8)
+PIECES = st.lists(
+    st.sampled_from(["a", " b\n", "<image>", "<image>" * 9, "<image>" * 30, "<fake_token_around_image>" * 8, "日"]), max_size=8
+)
 SPLICED, LONG = taps("smolvlm")
 
 

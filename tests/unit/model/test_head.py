@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from foveate.config.model import ModelSection, QuantizeSection
@@ -19,7 +20,10 @@ from foveate.model.tuning import apply_tuning, checkpoint_activations
 from foveate.types import Batch
 from tests import families
 from tests.conformance.subject import Subject, gradients, subject
+from tests.policy.source import ROOT
 
+PINNED = f"transformers=={transformers.__version__}\n" in (ROOT / "constraints.txt").read_text("utf-8")
+pinned_only = pytest.mark.skipif(not PINNED, reason="older versions lack some families, or what they do to their logits")
 CHANGED = sorted(name for name in tiny.BUILDS if name in FAMILIES and FAMILIES[name].after_head)
 
 
@@ -62,12 +66,14 @@ def text_batch(model: nn.Module, *, rows: int = 3, length: int = 20, weighted: b
     )
 
 
+@pinned_only
 @pytest.mark.parametrize("name", ["smolvlm", "qwen2_audio", "qwen3_vl", "nemotron_h_omni", "llama4", "florence2", "aria", "video_llama_3"])
 def test_real_batches_have_the_loss_and_gradients_of_all_logits(name, monkeypatch):
     one = subject(name)
     assert_same(*both_ways(one.fresh(), one.batches(one.mixed), monkeypatch, one.family))
 
 
+@pinned_only
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_a_family_does_to_its_logits_is_respected(name, monkeypatch):
     """With every number of the configuration set to one that changes them, the known numbers come out as the row says."""
@@ -215,7 +221,7 @@ def test_a_model_that_does_more_than_its_row_says_makes_all_logits(odd, monkeypa
 def test_the_head_is_itself_again_after_a_call_that_failed():
     model, _ = families.build("smolvlm")
     batch = text_batch(model)
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises((ValueError, RuntimeError)):  # which of them is transformers' choice
         loss.loss_sum(model, replace(batch, inputs={**batch.inputs, "inputs_embeds": batch.labels}), keeps_logits=True)
     assert "forward" not in vars(model.lm_head)
     own = model.lm_head.forward

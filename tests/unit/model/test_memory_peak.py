@@ -10,12 +10,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from foveate.batching.collate import collate_padded
 from foveate.config.optim import OptimSection
+from foveate.encode.encoder import Encoder
 from foveate.model.attention import segments
-from foveate.model.families import family_of, keeps_logits
+from foveate.model.families import family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
 from foveate.model.memory import optimizer_bytes, step_memory
 from foveate.train.optim import make_optimizer
+from foveate.types import Conversation, Message, Text
 from tests import families
 from tests.unit.model.test_memory import EVERYTHING, FULL, LORA, base, batch_config, batch_of, predicted, shadow_of, tuned
 
@@ -107,14 +110,8 @@ def test_the_optimizer_s_state_is_what_it_keeps(optim):
 def test_a_model_whose_masks_lie_where_its_weights_are_is_traced():
     """Florence-2's decoder makes its mask on the device of its embeddings, and asks whether it hides anything."""
     model, processor = families.build("florence2")
-    from foveate.encode.encoder import Encoder
-    from foveate.model.families import positions_of
-
     family = family_of(model.config)
     encoder = Encoder(processor, positions=positions_of(model.config), one_answer=True)
-    from foveate.batching.collate import collate_padded
-    from foveate.types import Conversation, Message, Text
-
     turns = (Message(role="user", parts=(Text(text="what color is it?"),)), Message(role="assistant", parts=(Text(text="a red circle"),)))
     batch = collate_padded([encoder(Conversation(messages=turns))], family, pad_id=encoder.pad_id)
     _, step = predicted(model, batch, FULL)

@@ -37,8 +37,9 @@ def computed(model, batch: Batch) -> tuple[float, dict[str, torch.Tensor], int, 
 
 @pytest.mark.parametrize(
     ("name", "tuning"),
-    [("smolvlm", "lora"), ("smolvlm", "dropout"), ("smolvlm", "vision"), ("qwen2_5_vl", "lora"), ("qwen2_5_vl", "vision"), ("gemma3", "full")],
-)
+    [("smolvlm", "lora"), ("smolvlm", "dropout"), ("smolvlm", "vision"),
+     ("qwen2_5_vl", "lora"), ("qwen2_5_vl", "vision"), ("gemma3", "full")],
+)  # fmt: skip
 def test_every_mode_gives_the_same_gradients_for_less_memory(name, tuning):
     model, processor = families.build(name)
     batch = batch_of(model, processor)

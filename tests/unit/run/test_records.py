@@ -139,8 +139,8 @@ def test_token_counts():
 
 @pytest.mark.parametrize("packs", [True, False])
 def test_rows_never_pass_the_budget(prepared, packs):
-    tokens = np.array([100, 200, 300, 400] * 8, np.int32)
-    lengths = Lengths(tokens=tokens, patches=np.zeros_like(tokens), kinds=np.zeros(len(tokens), np.uint8))
+    lengths = Lengths.empty(32)
+    lengths.tokens[:] = [100, 200, 300, 400] * 8
     rows = rows_of(prepared.recipe, lengths, packs=packs)
     assert rows.fullest <= 512 and rows.per_step >= 8 * 250 / 512
     assert rows.steps == 4

@@ -11,7 +11,7 @@ from foveate.dist.mesh import Ranks
 from foveate.errors import CheckpointError
 from foveate.train.checkpoint import RunState, load_checkpoint, save_checkpoint
 from foveate.train.narrow import Bfloat16AdamW
-from foveate.train.optim import _make
+from foveate.train.optim import build_optimizer
 
 SECTIONS = [
     OptimSection(lr=0.01),
@@ -36,7 +36,7 @@ def build(section: OptimSection, dtype: torch.dtype = torch.float32) -> tuple[nn
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     rest = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-    return model, _make(groups, section)
+    return model, build_optimizer(groups, section)
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
@@ -69,7 +69,7 @@ def test_it_learns_and_resumes_bit_for_bit(section: OptimSection, tmp_path: Path
 def test_its_states_have_the_size_that_is_predicted(section: OptimSection) -> None:
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(512, 1024))
-    optimizer = _make([{"params": [weight], "weight_decay": 0.0}], section)
+    optimizer = build_optimizer([{"params": [weight], "weight_decay": 0.0}], section)
     weight.grad = torch.randn_like(weight)
     optimizer.step()
     held = sum(v.nbytes for name, v in optimizer.state[weight].items() if isinstance(v, torch.Tensor) and not name.startswith("qmap"))
