@@ -20,7 +20,9 @@ from benchmarks import book
 from benchmarks.book import Part
 
 HERE = Path(__file__).parent
-SCRIPTS = tuple(sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__main__", "book")))
+SCRIPTS = tuple(
+    path.stem for path in sorted(HERE.glob("*.py")) if path.stem != "__main__" and 'if __name__ == "__main__"' in path.read_text("utf-8")
+)
 COMPARISONS = ("long_tail", "uniform", "vqa", "sharing", "checkpointing", "features")
 TIME_LIMIT_S = 1800
 

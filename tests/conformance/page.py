@@ -50,8 +50,8 @@ def why_not(family: Family) -> list[str]:
 
 
 def is_green(family: Family) -> bool:
-    """Every column that applies holds: none failed, and none but packing was impossible."""
-    return all(state or (state is None and column in ("packs", "parts", "recomputes")) for column, (state, _) in family.row.items())
+    """Every column that applies holds: none failed, and none but packing, and what goes with it, was impossible."""
+    return all(state or (state is None and column in ("packs", "shares media", "parts", "recomputes")) for column, (state, _) in family.row.items())
 
 
 def page(families: list[Family], unbuilt: Mapping[str, str], versions: str) -> str:

@@ -118,11 +118,13 @@ def on_model(inner):
     """Log the training forwards of a family's model, its head left out: some trainers replace what is around it."""
 
     def wrap(module):
+        from torch import is_grad_enabled as grad_enabled
+
         plain = getattr(module, inner).forward
 
         @functools.wraps(plain)
         def forward(self, *args, **kwargs):
-            if self.training:
+            if self.training and grad_enabled():
                 if _state["model"] is None:
                     log(event="begin", cpu=cpu_s())
                 _state["model"] = self

@@ -20,7 +20,8 @@ MAX_TOKENS = 300
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     model, processor = families.build("qwen2_5_vl")
-    source = make_source(model, processor, write_records(tmp_path_factory.mktemp("data"), "image"), max_tokens=MAX_TOKENS, share_media=False)
+    path = write_records(tmp_path_factory.mktemp("data"), "image")
+    source = make_source(model, processor, path, max_tokens=MAX_TOKENS, share_media=False)
     lengths = Lengths.empty(len(source.mixture))
     for slot in range(len(source.mixture)):
         lengths.set(slot, source.encoder.length(source.mixture.conversation(slot)))

@@ -16,8 +16,8 @@ from foveate.types import Conversation, Length
 
 def lengths_of(tokens, patches=None, kinds=None) -> Lengths:
     found = Lengths.empty(len(tokens))
-    for column, given in zip((found.tokens, found.patches, found.kinds), (tokens, patches, kinds), strict=True):
-        column[:] = 0 if given is None else given
+    for column, values in zip((found.tokens, found.patches, found.kinds), (tokens, patches, kinds), strict=True):
+        column[:] = 0 if values is None else values
     return found
 
 
@@ -88,7 +88,7 @@ def test_rows_are_full_and_no_longer_at_the_beginning(seed):
     assert plan.fill >= 0.99
     longest = [max(tokens[slot] for slot in plan.step(k)) for k in range(plan.total_steps)]
     half = len(longest) // 2
-    assert abs(np.mean(longest[:half]) / np.mean(longest[half:]) - 1) < 0.1
+    assert abs(np.mean(longest[:half]) / np.mean(longest[half:]) - 1) < 0.2  # unshuffled, the first half's are several times the others
 
 
 def test_a_record_that_grew_since_it_was_planned_is_left_out():
