@@ -1,9 +1,9 @@
-# `make demo`: fine-tunes the model that ships here on real handwriting.  `make test`: all tests.  Both set themselves up.
+# `make demo`: fine-tunes the model that ships here on real handwriting.  `make test`: all tests.  `make bench`: all benchmarks.  Each sets itself up.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint
+.PHONY: help setup demo test lint bench
 
 python := .venv/bin/python
 
@@ -25,3 +25,7 @@ test:
 lint: setup
 	@$(python) -m ruff check src tests demo
 	.venv/bin/lint-imports --no-logo
+
+# Its own processes run one after the other, on one thread each.  BENCH_ARGS="--quick" tries whether everything runs; "--only NAME".
+bench: setup
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(python) -m benchmarks $(BENCH_ARGS)

@@ -2,8 +2,9 @@
 
     python -m benchmarks [--quick] [--repeats N] [--samples N] [--only NAME ...]
 
-NAME is a comparison with the peers (long_tail, uniform, vqa, sharing, checkpointing, features) or one of the scripts beside this file,
-without `.py`. A part that fails says why, the others go on, and the exit code is 1.
+NAME is a comparison with the peers (long_tail, uniform, vqa, sharing, checkpointing,
+cached_features) or one of the scripts beside this file,
+without `.py`. A part that fails says why, the others go on, and the exit code is 1. What needs a GPU is left out without one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import click
+import torch
 from rich.console import Console
 
 from benchmarks import book
@@ -23,7 +25,9 @@ HERE = Path(__file__).parent
 SCRIPTS = tuple(
     path.stem for path in sorted(HERE.glob("*.py")) if path.stem != "__main__" and 'if __name__ == "__main__"' in path.read_text("utf-8")
 )
-COMPARISONS = ("long_tail", "uniform", "vqa", "sharing", "checkpointing", "features")
+UNMEASURED = 3  # what a comparison ends with where something in it could not be measured
+COMPARISONS = ("long_tail", "uniform", "vqa", "sharing", "checkpointing", "cached_features")
+NEED_GPU = ("gpu",)
 TIME_LIMIT_S = 1800
 
 
@@ -37,13 +41,14 @@ def main(quick: bool, repeats: int, samples: int, only: tuple[str, ...]) -> None
     names = list(only) or [*COMPARISONS, *SCRIPTS]
     if quick:
         repeats, samples = 2, 48
-    command = f"python -m benchmarks --repeats {repeats} --samples {samples}"
     failed = False
-    compared = [name for name in names if name in COMPARISONS]
-    if compared:
-        failed |= _compare(compared, repeats=repeats, samples=samples, command=command)
     for name in names:
-        if name in SCRIPTS:
+        if name in COMPARISONS:
+            failed |= _compare(name, repeats=repeats, samples=samples)
+        elif name in NEED_GPU and not torch.cuda.is_available():
+            if name not in book.load():  # what an earlier run saw on a GPU stays
+                book.keep(Part(name=name, text="No GPU was at hand: not measured."), command=f"python benchmarks/{name}.py")
+        else:
             part = script(name)
             book.keep(part, command=f"python benchmarks/{name}.py")
             failed |= bool(part.failure)
@@ -51,19 +56,13 @@ def main(quick: bool, repeats: int, samples: int, only: tuple[str, ...]) -> None
     sys.exit(1 if failed else 0)
 
 
-def _compare(names: list[str], *, repeats: int, samples: int, command: str) -> bool:
-    """Run these comparisons; whether one failed."""
-    from benchmarks.peers.parts import PARTS
-    from benchmarks.peers.rounds import setting
-
-    failed = False
-    with setting(repeats=repeats, samples=samples) as chosen:
-        for name in names:
-            print(f"{name}: {PARTS[name].__doc__}", file=sys.stderr)
-            part = PARTS[name](chosen)
-            book.keep(part, command=f"{command} --only {name}")
-            failed |= bool(part.failure) or any(claim.met is None for claim in part.claims)
-    return failed
+def _compare(name: str, *, repeats: int, samples: int) -> bool:
+    """Run a comparison in a process of its own, which keeps what it finds; whether it failed."""
+    command = ["-m", "benchmarks.peers", name, "--repeats", str(repeats), "--samples", str(samples)]
+    code = subprocess.run([sys.executable, *command], cwd=HERE.parent).returncode
+    if code not in (0, UNMEASURED):
+        book.keep(Part(name=name, failure=f"ended with exit code {code}"), command=" ".join(["python", *command]))
+    return code != 0
 
 
 def script(name: str) -> Part:

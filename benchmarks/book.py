@@ -58,7 +58,14 @@ def keep(part: Part, *, command: str, store: Path = STORE, page: Path = PAGE) ->
     held = load(store)
     held[part.name] = {**asdict(part), "date": date.today().isoformat(), "machine": machine(), "versions": versions(), "command": command}
     store.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page.write_text(render(held), encoding="utf-8")
+    page.write_text(render(held) + written_by_hand(page, held), encoding="utf-8")
+
+
+def written_by_hand(page: Path, held: dict[str, dict[str, Any]]) -> str:
+    """Sections of the page that are no part's: another script's, or somebody's own."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    sections = ["## " + section for section in text.split("\n## ")[1:]]
+    return "".join(f"\n{section.rstrip()}\n" for section in sections if section.splitlines()[0].removeprefix("## ") not in held)
 
 
 def load(store: Path = STORE) -> dict[str, dict[str, Any]]:

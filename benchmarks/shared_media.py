@@ -52,7 +52,8 @@ def write(folder: Path, questions: float) -> Path:
     draw, noise, rows = random.Random(SEED), np.random.default_rng(SEED), []
     while len(rows) < STEP:
         name = f"{len(rows)}.png"
-        Image.fromarray(noise.integers(0, 255, (PIXELS[0] // 8, PIXELS[1] // 8, 3), dtype=np.uint8)).resize(PIXELS[::-1]).save(folder / name)
+        small = noise.integers(0, 255, (PIXELS[0] // 8, PIXELS[1] // 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize(PIXELS[::-1]).save(folder / name)
         count = int(questions) + (draw.random() < questions % 1)
         for _ in range(min(count, STEP - len(rows))):
             asked = " ".join(draw.choices(WORDS, k=draw.randint(4, 14)))

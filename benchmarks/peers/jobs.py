@@ -80,7 +80,7 @@ def foveate(job: Job) -> list[str]:
     }
     for name, value in job.extra.items():
         section, _, key = name.partition(".")
-        recipe[section][key] = value
+        recipe.setdefault(section, {})[key] = value
     path = _write(job.out / "recipe.yaml", recipe)
     return [sys.executable, "-m", "foveate", "train", str(path), "--overwrite"]
 
@@ -122,7 +122,8 @@ def swift(job: Job) -> list[str]:
     options = _trainer(job) | {
         "model": job.model, "model_type": kind, "template": kind, "dataset": job.data / "records.jsonl", "add_version": "false",
         "tuner_type": "lora" if job.lora else "full", "max_length": LONGEST, "torch_dtype": "float32", "attn_impl": "sdpa",
-        "gradient_checkpointing": _yes(job.checkpointing), "dataset_num_proc": 1, "adam_beta2": 0.999, "split_dataset_ratio": 0, "warmup_ratio": 0,
+        "gradient_checkpointing": _yes(job.checkpointing), "dataset_num_proc": 1, "adam_beta2": 0.999,
+        "split_dataset_ratio": 0, "warmup_ratio": 0,
         "use_hf": "true", "freeze_vit": _yes(job.frozen or job.lora), "freeze_aligner": _yes(job.lora), "num_train_epochs": 1,
         "dataset_shuffle": "false", "train_dataloader_shuffle": _yes(job.style == "grouped"), "lazy_tokenize": _yes(job.style == "order"),
     }  # fmt: skip

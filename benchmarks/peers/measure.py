@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,6 +159,3 @@ def why(log: str) -> str:
     errors = [line for line in lines if "Error" in line.split(":")[0] or line.startswith("error")]
     return (errors or lines or [""])[-1][:300]
 
-
-if __name__ == "__main__":
-    sys.exit("run `python -m benchmarks.peers`")

@@ -44,7 +44,7 @@ def imported(*folders: str) -> set[str]:
                 names.add(node.module.partition(".")[0])
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTING:
                 names |= {str(item.value).partition(".")[0] for item in node.args if isinstance(item, ast.Constant)}
-    own = {"foveate", "tests", "demo", "__future__"} | {path.stem for path in python_files("demo")}
+    own = {"foveate", "tests", "demo", "benchmarks", "__future__"} | {path.stem for path in python_files("demo")}
     return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names - own - sys.stdlib_module_names}
 
 
