@@ -86,9 +86,13 @@ def extent_of(batch: Batch, *, useful: bool = True) -> dict[str, float]:
         reads = lengths.tolist()
         extent |= {"written": sum(each), "written_pairs": sum(size**2 for size in each)}
         extent["crossed"] = sum(size * read for size, read in zip(each, reads, strict=True))
-    for name in signals(batch.inputs):
-        items = item_units(name, batch.inputs)
-        extent |= {f"units {name}": sum(items), f"squares {name}": sum(size**2 for size in items)}
+    # Where towers run for each conversation apart, their media lie there, and those whose features were kept are not computed.
+    held = [batch.inputs] if not batch.units else [unit.media for unit in batch.units if unit.features is None]
+    for inputs in held:
+        for name in signals(inputs):
+            items = item_units(name, inputs)
+            for key, amount in ((f"units {name}", sum(items)), (f"squares {name}", sum(size**2 for size in items))):
+                extent[key] = extent.get(key, 0.0) + amount
     return extent
 
 

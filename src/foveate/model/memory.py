@@ -2,7 +2,8 @@
 
 The step itself is traced on the meta device (see shadow.py), so activations are those of the model's own code, with what is frozen,
 adapted, recomputed or computed in 16 bits as in training. Tests hold the prediction against saved tensors and FLOP counts of real
-models of several families: activations within 10% (25% where they are recomputed), operations within 5%.
+models of several families: the peak of a whole step within 10%, what autograd keeps within 10% (25% where it is recomputed), operations
+within 5%.
 """
 
 from __future__ import annotations

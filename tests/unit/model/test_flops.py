@@ -14,7 +14,7 @@ from foveate.model.families import family_of, positions_of
 from foveate.model.flops import extent_of, sum_extents
 from foveate.model.products import formula_of
 from foveate.model.tuning import checkpoint_activations
-from foveate.types import Batch, Conversation, Message, Text
+from foveate.types import Batch, Conversation, Message, Text, Unit
 from tests import families
 from tests.unit.model.test_memory import EVERYTHING, FULL, LORA, batch_of, real_flops, shadow_of, tuned
 
@@ -112,6 +112,18 @@ def test_shared_prefixes_are_counted_once_and_padding_is_not():
     assert extent_of(padded)["tokens"] == 7 and extent_of(padded)["pairs"] == 9 + 16
     assert extent_of(padded, useful=False)["pairs"] == 32
     assert sum_extents([extent_of(padded), shared])["tokens"] == 27
+
+
+def test_media_whose_features_were_kept_are_not_computed():
+    batch = Batch(
+        inputs={"input_ids": torch.zeros(1, 8, dtype=torch.long), "pixel_values": torch.zeros(1, 1)},  # a stand-in
+        labels=torch.zeros(1, 8),
+        num_targets=1,
+        num_tokens=8,
+        units=(Unit(key="a", media={"pixel_values": torch.zeros(6, 10)}), Unit(key="b", features={"image": torch.zeros(2, 4)})),
+    )
+    assert extent_of(batch)["units pixel_values"] == 60
+    assert extent_of(replace(batch, units=batch.units[1:])).get("units pixel_values", 0) == 0
 
 
 def test_what_is_recomputed_is_no_model_operation():

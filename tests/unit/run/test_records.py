@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foveate.batching.rows import Lengths
+from foveate.batching.rows import Lengths, bits_of, kinds_of
 from foveate.config.data import DataSection, SourceSection
 from foveate.config.model import ModelSection
 from foveate.config.recipe import Recipe
@@ -144,3 +144,13 @@ def test_rows_never_pass_the_budget(prepared, packs):
     rows = rows_of(prepared.recipe, lengths, packs=packs)
     assert rows.fullest <= 512 and rows.per_step >= 8 * 250 / 512
     assert rows.steps == 4
+
+
+def test_conversations_that_go_alone_have_rows_of_their_own(prepared):
+    lengths = Lengths.empty(32)
+    lengths.tokens[:] = 50
+    lengths.kinds[::2] = bits_of(frozenset({"audio"}))
+    mixed = rows_of(prepared.recipe, lengths, packs=True)
+    apart = rows_of(prepared.recipe, lengths, packs=True, alone=frozenset({"audio"}))
+    assert mixed.per_step == 1 and apart.per_step > 16 / 4  # a row for each sound, one for the rest of a step
+    assert kinds_of(bits_of(frozenset({"audio", "image"}))) == {"audio", "image"}
