@@ -19,7 +19,17 @@ def counting_run(steps: int, *, signal_in: int | None = None, best_at: tuple[int
 
     def train_step(data: StepData, stop: bool) -> StepTotals:
         return StepTotals(
-            loss=1.0, grad_norm=1.0, targets=1, tokens=1, samples=1, media=0, positions=1, holes=0, stop=stop or data.step + 1 == signal_in
+            loss=1.0,
+            grad_norm=1.0,
+            targets=1,
+            tokens=1,
+            samples=1,
+            media=0,
+            shared_media=0,
+            shared_tokens=0,
+            positions=1,
+            holes=0,
+            stop=stop or data.step + 1 == signal_in,
         )
 
     def evaluate(stage: str) -> Evaluated:
