@@ -87,13 +87,13 @@ def join(first: Example, others: Sequence[Example], *, lead_tokens: int) -> Samp
         others: the ids and labels of the others (see Encoder.words).
         lead_tokens: where the last medium ends in each.
 
-    None where they don't begin alike up to there, or where what follows it in `first` does not stand in plain order. The prefix ends so
+    None where they don't begin alike up to there, or where `first` does not go on in plain order. The prefix ends so
     early that no branch's first token is trained: its last token would have to predict one for each.
     """
     members = (first, *others)
     shared = min(_first_trained(member) - 1 for member in members)
     shared = min([shared, *(_alike(first.input_ids, other.input_ids) for other in others)])
-    if shared < max(lead_tokens, 1) or not _is_plain_text(first, lead_tokens):
+    if shared < max(lead_tokens, 1) or not _is_plain_text(first, shared):
         return None
     lengths = [len(member.input_ids) - shared for member in members]
     along = {name: _stretched(tensor[:shared], sum(lengths)) for name, tensor in first.token_inputs.items()}
