@@ -34,10 +34,11 @@ from foveate.batching.plan import Plan  # noqa: E402
 from foveate.config.load import load_recipe  # noqa: E402
 from foveate.dist.mesh import Ranks  # noqa: E402
 from foveate.dist.strategy import choose_strategy  # noqa: E402
+from foveate.model.adapters import base_model  # noqa: E402
 from foveate.model.families import keeps_logits  # noqa: E402
 from foveate.model.tiny import BUILDS  # noqa: E402
 from foveate.model.tuning import apply_tuning, freeze_towers, training_mode  # noqa: E402
-from foveate.run.compose import base_model, load_attending  # noqa: E402
+from foveate.run.build import load_attending  # noqa: E402
 from foveate.run.features import Features, keeping_features  # noqa: E402
 from foveate.run.prepare import Prepared, prepare  # noqa: E402
 from foveate.train.optim import make_optimizer  # noqa: E402

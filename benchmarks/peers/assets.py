@@ -15,7 +15,7 @@ from foveate.model.load import prepare_transformers
 
 VOCABULARY = 2048
 SYSTEM = "You are a helpful assistant."
-MODELS = ("qwen2_5_vl", "smolvlm")
+MIN_PIXELS, MAX_PIXELS = 56 * 56, 448 * 448  # of an image, as Qwen2.5-VL sees it
 
 # LLaMA-Factory and ms-swift write Qwen's chat from code of their own, so this template says the same: a system turn that nobody wrote.
 # The last turn has no line's end: some tools would score it, others not, and their losses could not be compared.
@@ -112,14 +112,14 @@ def _qwen2_5_vl() -> tuple[Any, Any]:
             temporal_patch_size=2, window_size=112, fullatt_block_indexes=[1, 3], in_channels=3,
         ),
     )  # fmt: skip
-    limits = dict(size=dict(shortest_edge=56 * 56, longest_edge=448 * 448), patch_size=14, merge_size=2, temporal_patch_size=2)
+    limits = dict(size=dict(shortest_edge=MIN_PIXELS, longest_edge=MAX_PIXELS), patch_size=14, merge_size=2, temporal_patch_size=2)
     images, video = hf.Qwen2VLImageProcessor(**limits), hf.Qwen2VLVideoProcessor(**limits)
     processor = hf.Qwen2_5_VLProcessor(image_processor=images, tokenizer=tok, video_processor=video, chat_template=QWEN_TEMPLATE)
     return hf.Qwen2_5_VLForConditionalGeneration(config).float(), processor
 
 
 def _smolvlm() -> tuple[Any, Any]:
-    """Tiles of 128 pixels, 16 tokens each; an image is up to 4 x 4 of them and a global view."""
+    """Tiles of 128 pixels: 64 patches, and as in SmolVLM a sixteenth as many tokens. An image is up to 4 x 4 of them and a global view."""
     import transformers as hf
 
     named = dict(fake_image_token="<fake_token_around_image>", image_token="<image>", global_image_token="<global-img>")
@@ -131,7 +131,7 @@ def _smolvlm() -> tuple[Any, Any]:
         model_type="llama", bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id
     )
     config = hf.SmolVLMConfig(
-        image_token_id=tok.convert_tokens_to_ids("<image>"), scale_factor=2, pad_token_id=tok.pad_token_id, tie_word_embeddings=False,
+        image_token_id=tok.convert_tokens_to_ids("<image>"), scale_factor=4, pad_token_id=tok.pad_token_id, tie_word_embeddings=False,
         text_config=dict(TEXT, **text),
         vision_config=dict(
             hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4, image_size=128, patch_size=16
@@ -141,6 +141,6 @@ def _smolvlm() -> tuple[Any, Any]:
     images = hf.SmolVLMImageProcessor(size={"longest_edge": 512}, max_image_size=edge, do_image_splitting=True)
     video = hf.SmolVLMVideoProcessor(size=edge, max_image_size=edge, num_frames=4, fps=1)
     processor = hf.SmolVLMProcessor(
-        image_processor=images, tokenizer=tok, video_processor=video, image_seq_len=16, chat_template=SMOLVLM_TEMPLATE
+        image_processor=images, tokenizer=tok, video_processor=video, image_seq_len=4, chat_template=SMOLVLM_TEMPLATE
     )
     return hf.SmolVLMForConditionalGeneration(config).float(), processor

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import assets
 from benchmarks.peers.jobs import COMMANDS, HERE, ROOT, Job
 
 TIME_LIMIT_S = 900.0
@@ -76,6 +77,8 @@ def environment(trace: Path, count: int) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "WANDB_DISABLED": "true",
+        "MIN_PIXELS": str(assets.MIN_PIXELS),  # ms-swift takes these, and does not look into the processor
+        "MAX_PIXELS": str(assets.MAX_PIXELS),
         "PYTHONWARNINGS": "ignore",
     }
 

@@ -73,7 +73,7 @@ def foveate_model(recipe, folder):
     """The same through Foveate's own strict loading."""
     from foveate.config.load import load_recipe
     from foveate.model.adapters import load_adapter
-    from foveate.run.compose import load_attending
+    from foveate.run.build import load_attending
     from foveate.run.prepare import prepare
 
     prepared = prepare(load_recipe(recipe, ()), allow_code=False)

@@ -124,7 +124,7 @@ def on_model(inner):
 
         @functools.wraps(plain)
         def forward(self, *args, **kwargs):
-            if self.training and grad_enabled():
+            if self.training and grad_enabled() and self.device.type != "meta":  # on meta nothing is computed
                 if _state["model"] is None:
                     log(event="begin", cpu=cpu_s())
                 _state["model"] = self

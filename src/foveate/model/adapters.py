@@ -1,4 +1,4 @@
-"""Loads a LoRA adapter so that no key is left over on either side: PEFT itself would only warn."""
+"""Models with adapters: what is inside, and loading one so that no key is left over on either side (PEFT itself would only warn)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
         for name, tensor in wanted.items():
             tensor.copy_(found[name])
     return tuned
+
+
+def is_peft(model: nn.Module) -> bool:
+    """True for a model with adapters. PEFT need not be installed for one without."""
+    return any(kind.__module__.startswith("peft.") and kind.__name__ == "PeftModel" for kind in type(model).__mro__)
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The transformers model inside PEFT's; the model itself where it has no adapters."""
+    return model.get_base_model() if is_peft(model) else model
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.config.base import PartName
+from foveate.model.adapters import base_model
 from foveate.model.attention import segments
 from foveate.model.families import Family, checkpointable, keeps_logits
 from foveate.model.flops import Formula, Term, extent_of, item_units, signals
@@ -103,7 +104,7 @@ class _Watch:
     def run(self, sample: Batch, family: Family) -> list[_Product]:
         """The products of a forward pass over shapes."""
         inputs = {name: tensor.clone() for name, tensor in sample.inputs.items()}
-        options = {"logits_to_keep": torch.zeros(1, dtype=torch.long)} if keeps_logits(_inner(self._model)) else {}
+        options = {"logits_to_keep": torch.zeros(1, dtype=torch.long)} if keeps_logits(base_model(self._model)) else {}
         blocks = inputs.get("token_type_ids") if family.image_blocks else None
         try:
             with segments(sample.segments, blocks), Shadow(self._model, notice=self._notice):
@@ -183,20 +184,13 @@ def _of_tokens(product: _Product, read: int, written: int) -> str:
 
 def _head(model: nn.Module) -> Iterable[Term]:
     """The head at scored positions: its weight forward, for its own gradient where it is trained, and for that of what lies before."""
-    head = _inner(model).get_output_embeddings()
+    head = base_model(model).get_output_embeddings()
     if head is None:
         return
     trained = trained_parts(model, part_of(model))
     flops = 2.0 * head.weight.numel()
     backward = flops * (head.weight.requires_grad + bool(_BEFORE["head"] & trained))
     yield Term(part="head", per="targets", forward=flops, backward=backward, again=0.0)
-
-
-def _inner(model: nn.Module) -> nn.Module:
-    """The transformers model inside PEFT."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _key(tensor: Tensor) -> int:

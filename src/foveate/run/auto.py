@@ -17,6 +17,7 @@ from foveate.config.train import RecomputeMode
 from foveate.dist.mesh import Ranks, on_first
 from foveate.errors import ModelError
 from foveate.machine import memory_bytes
+from foveate.model.adapters import base_model
 from foveate.model.compiled import check_compiler, compile_blocks
 from foveate.model.families import Family, checkpointable, keeps_logits
 from foveate.model.load import load_skeleton, torch_dtype
@@ -25,7 +26,6 @@ from foveate.model.parts import part_of
 from foveate.model.tokens import grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
 from foveate.run.prepare import Prepared, suit
-from foveate.train.export import is_peft
 from foveate.types import Batch
 
 _MARGIN = 0.9  # of the memory that is free: allocators lose some of it between their blocks
@@ -114,12 +114,11 @@ def fitting(
     # What is compiled keeps no more than it needs as it is: selective recomputation is the compiler's own business there.
     modes: Sequence[RecomputeMode] = ("none", "full") if recipe.train.compile else ("none", "selective", "full")
     modes = modes if checkpointable(model) else ("none",)
-    base = model.get_base_model() if is_peft(model) else model
     needed: list[str] = []
     for mode in modes:
         checkpoint_activations(model, mode, recipe.train.checkpoint_parts)
         try:
-            step = trace(model, batch, family=family, keeps_logits=keeps_logits(base), autocast=autocast)
+            step = trace(model, batch, family=family, keeps_logits=keeps_logits(base_model(model)), autocast=autocast)
         except ModelError as error:
             checkpoint_activations(model, "none")
             return Choice(mode="none", why=f"{error.problem}: nothing is recomputed")

@@ -2,94 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from foveate.batching.loader import Share
 from foveate.batching.workers import iterate, worker_count
 from foveate.config.dump import dump_recipe
 from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks, on_first
-from foveate.dist.strategy import Strategy, choose_strategy, unwrap
+from foveate.dist.strategy import unwrap
 from foveate.evaluate.metrics import higher_is_better
-from foveate.events import Evaluated, Event, Listener, Saved, Started
-from foveate.model.attention import Kernel, choose_kernel
+from foveate.events import Evaluated, Listener, Saved, Started
+from foveate.model.adapters import base_model
 from foveate.model.compiled import as_written
 from foveate.model.families import keeps_logits
-from foveate.model.head import whole_logits
-from foveate.model.load import load_model, resolve_id, torch_dtype, weights_fingerprint
+from foveate.model.load import resolve_id, weights_fingerprint
 from foveate.model.modules import module_table
-from foveate.model.parts import bare_name, parts_table
-from foveate.model.quantize import quantise_notes
-from foveate.model.tokens import grow
-from foveate.model.tuning import apply_tuning, freeze_towers, training_mode
+from foveate.model.parts import parts_table
 from foveate.report.run_page import write_report
 from foveate.run.accounts import Accounts
-from foveate.run.auto import autocast_dtype, narrow_weights, save_memory
+from foveate.run.auto import autocast_dtype
+from foveate.run.build import Options, Session, build
 from foveate.run.facts import run_facts
-from foveate.run.features import Features, keeping_features
-from foveate.run.formula import Speed, speed_of
+from foveate.run.features import keeping_features
+from foveate.run.formula import speed_of
 from foveate.run.measure import held_out
-from foveate.run.prepare import Prepared, prepare, suit
+from foveate.run.prepare import Prepared, prepare
 from foveate.train import checkpoint, manifest
 from foveate.train.checkpoint import Best, RunState
-from foveate.train.export import export_model, is_peft
-from foveate.train.lock import RunLock
+from foveate.train.export import export_model
 from foveate.train.loop import Run, catch_signals, fit
-from foveate.train.optim import make_optimizer, peak_rates, set_rates
-from foveate.train.output import claim
+from foveate.train.optim import peak_rates, set_rates
 from foveate.train.step import Stepper
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a run is started, beside its recipe."""
-
-    name: str  # the recipe's name, shown in the report
-    run_dir: Path
-    resume: Path | None = None  # a run's folder, or one checkpoint
-    allow_code: bool = False
-    command: str = ""  # what the user typed
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Session:
-    """The parts of a run that its closures share."""
-
-    options: Options
-    prepared: Prepared
-    ranks: Ranks
-    strategy: Strategy
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    accounts: Accounts
-    listeners: Sequence[Listener]
-    fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
-    notes: list[str]
-    features: Features | None = None
-    speed: Speed = Speed()
-    best: Best | None = None
-    improved: bool = False
-    resumed_at: int | None = None
-    train_time_s: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The effective recipe."""
-        return self.prepared.recipe
-
-    def emit(self, event: Event) -> None:
-        """Tell every listener; rank 0 alone has any."""
-        for listener in self.listeners:
-            listener(event)
 
 
 def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Listener]) -> int:
@@ -174,64 +122,6 @@ def finish(session: Session, run: Run) -> None:
     run.emit(Saved(step=run.step, path=model_dir, kind="model"))
 
 
-def build(
-    prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts, listeners: Sequence[Listener], fingerprints: dict[str, str]
-) -> Session:
-    """Load weights, choose what is trained, spread it over the processes."""
-    recipe = prepared.recipe
-    torch.manual_seed(recipe.train.seed)
-    compute = autocast_dtype(recipe, ranks)
-    kernel, chosen = attention_kernel(prepared, ranks, compute)
-    model = load_attending(prepared, compute=compute, kernel=kernel)
-    quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
-    model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
-    frozen = freeze_towers(model)
-    notes = [*prepared.notes(), *chosen, *accounts.notes, *quantised, *notes, *narrow_weights(model)]
-    whole = whole_logits(model)
-    if whole is not None:
-        notes.append(f"the logits of all scored positions of a micro-batch are held at once: {whole}")
-    if frozen:
-        notes.append(f"frozen towers run without gradients: {', '.join(map(bare_name, frozen))}")
-    strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if compute else "float32")
-    notes += save_memory(prepared, accounts.plan, model, ranks, strategy=strategy.name, autocast=compute)
-    model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, recipe.optim))
-    training_mode(model)
-    return Session(
-        options=options,
-        prepared=prepared,
-        ranks=ranks,
-        strategy=strategy,
-        model=model,
-        optimizer=optimizer,
-        accounts=accounts,
-        listeners=listeners,
-        fingerprints=fingerprints,
-        notes=notes,
-    )
-
-
-def attention_kernel(prepared: Prepared, ranks: Ranks, compute: torch.dtype | None) -> tuple[Kernel, list[str]]:
-    """What packed rows are attended with, and the line that says so. Raises ModelError where the recipe asks for what can't be used."""
-    if not prepared.packs:
-        return "segments", []
-    section = prepared.recipe.model
-    dtype = compute or (prepared.config.dtype if section.dtype == "auto" else torch_dtype(section.dtype)) or torch.float32
-    kernel, why = choose_kernel(section, prepared.family, ranks.device, dtype)
-    return kernel, [why]
-
-
-def load_attending(prepared: Prepared, *, compute: torch.dtype | None = None, kernel: Kernel = "segments") -> nn.Module:
-    """The model, its weights on the CPU, with rows for new tokens and the attention that suits recipe and family.
-
-    `compute` is the type that quantised weights are multiplied in; that of the other weights when None.
-    """
-    section = prepared.recipe.model
-    model = load_model(section, compute=compute)
-    grow(model, prepared.tokens, seed=prepared.recipe.train.seed)
-    suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder, kernel=kernel)
-    return model
-
-
 def make_run(session: Session) -> Run:
     """The loop's view of the session."""
     recipe, ranks = session.recipe, session.ranks
@@ -276,7 +166,7 @@ def make_stepper(session: Session) -> Stepper:
         strategy=session.strategy,
         ranks=session.ranks,
         family=session.prepared.family,
-        keeps_logits=keeps_logits(base_model(session.model)),
+        keeps_logits=keeps_logits(base_model(unwrap(session.model))),
         autocast=autocast_dtype(recipe, session.ranks),
         max_grad_norm=recipe.optim.max_grad_norm,
         seed=recipe.train.seed,
@@ -353,12 +243,6 @@ def checkpoint_root(session: Session) -> Path:
     return session.options.run_dir / "checkpoints"
 
 
-def base_model(model: nn.Module) -> nn.Module:
-    """The transformers model inside DDP and PEFT."""
-    bare = unwrap(model)
-    return bare.get_base_model() if is_peft(bare) else bare
-
-
 def share_of(session: Session) -> Share:
     """This rank's place. One without media must run the towers because another rank does, where their weights are sharded or reduced."""
     ranks, trained = session.ranks, {row.part for row in parts_table(unwrap(session.model), {}) if row.trained}
@@ -389,11 +273,3 @@ def write_facts(session: Session, run: Run, *, status: str) -> None:
     )
     if session.ranks.first:
         facts.write(session.options.run_dir)
-
-
-@contextlib.contextmanager
-def run_folder(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Claim the run's folder: new, resumed or overwritten, and locked. Raises FoveateError saying which of them to choose."""
-    with RunLock(run_dir):
-        claim(run_dir, resume=resume, overwrite=overwrite)
-        yield

@@ -10,11 +10,12 @@ from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks, pick_device
 from foveate.errors import FoveateError
 from foveate.events import Evaluated
-from foveate.model.adapters import load_adapter
+from foveate.model.adapters import base_model, load_adapter
 from foveate.model.families import keeps_logits
 from foveate.report.run_files import EvalFile
 from foveate.run.accounts import Accounts
-from foveate.run.compose import autocast_dtype, base_model, load_attending
+from foveate.run.auto import autocast_dtype
+from foveate.run.build import load_attending
 from foveate.run.measure import measure
 from foveate.run.prepare import prepare
 

@@ -17,6 +17,7 @@ from foveate.data.convert.stage import staged
 from foveate.dist.mesh import pick_device
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
+from foveate.model.adapters import base_model
 from foveate.model.base_files import base_shapes, folder_shapes, usual_modes
 from foveate.model.families import keeps_logits
 from foveate.model.load import load_model, mended_imports, resolve_id, saved_processor, torch_dtype
@@ -41,7 +42,7 @@ from foveate.run.facts import versions
 from foveate.run.prepare import open_records, user_functions
 from foveate.run.run_folder import PARITY
 from foveate.run.trained import Trained, find_trained
-from foveate.train.export import disk_errors, is_peft, mend_generation, save_adapters
+from foveate.train.export import disk_errors, mend_generation, save_adapters
 from foveate.train.merge import digests, merge_adapters, set_dtype, widen
 from foveate.train.merged import expected_weights, not_reached, require_merged, watched
 from foveate.train.names import NamesChecked, check_names
@@ -96,8 +97,7 @@ class Work:
 
     def logits(self, model: nn.Module, **options: Any) -> list[Tensor]:
         """Of all records, at their supervised positions."""
-        plain = model.get_base_model() if is_peft(model) else model
-        return all_logits(model, self.batches, keeps_logits=keeps_logits(plain), **options)
+        return all_logits(model, self.batches, keeps_logits=keeps_logits(base_model(model)), **options)
 
 
 def export_run(asked: Asked, say: Callable[[str], None]) -> Figures:

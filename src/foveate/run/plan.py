@@ -16,6 +16,7 @@ from foveate.config.train import RecomputeMode
 from foveate.errors import FoveateError
 from foveate.gpus import GPUS, Gpu
 from foveate.machine import memory_bytes
+from foveate.model.adapters import base_model
 from foveate.model.families import checkpointable, keeps_logits
 from foveate.model.flops import matmul_rate
 from foveate.model.memory import Memory, Step, step_memory, trace
@@ -26,7 +27,6 @@ from foveate.run.auto import room_for_activations, skeleton
 from foveate.run.formula import formula
 from foveate.run.prepare import Prepared, prepare
 from foveate.run.sampled import Sample, take_sample
-from foveate.train.export import is_peft
 
 Strategy = Literal["single", "ddp", "fsdp2"]
 GPU_MFU, CPU_MFU = 0.4, 0.5  # assumed shares of the peak; of a CPU's, what products of matrices reach when measured
@@ -229,8 +229,7 @@ class _Work:
         step = self._traced(mode, self.autocast(machine.device), held)
         memory = step_memory(self._model, step, strategy=strategy, world=count, accumulates=turns > 1, optim=self._recipe.optim)
         if self._recipe.model.quantize is not None:
-            base = self._model.get_base_model() if is_peft(self._model) else self._model
-            memory = replace(memory, weights=max(0, memory.weights - saved_bytes(base, self._recipe.model.quantize)))
+            memory = replace(memory, weights=max(0, memory.weights - saved_bytes(base_model(self._model), self._recipe.model.quantize)))
         room = room_for_activations(machine.memory_bytes - _RESERVED_BYTES, memory)
         seconds = self._seconds(machine, mfu, mode, memory, turns)
         run = seconds * sample.steps
@@ -281,7 +280,7 @@ class _Work:
     def _trace(self, tokens: int, autocast: torch.dtype | None) -> Step:
         prepared, model = self._prepared, self._model
         batch = self._sample.row(tokens, prepared.family, prepared.encoder, packs=prepared.packs)
-        keeps = keeps_logits(model.get_base_model() if is_peft(model) else model)
+        keeps = keeps_logits(base_model(model))
         return trace(model, batch, family=prepared.family, keeps_logits=keeps, autocast=autocast)
 
     def _overrides(self, strategy: Strategy, mode: RecomputeMode, size: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,10 @@ from foveate.dist.mesh import Ranks, init_from_env, on_first, shut_down
 from foveate.events import Listener
 from foveate.report.log import EvalLog, MetricsLog, ProgressLine
 from foveate.report.trackers import open_trackers
-from foveate.run.compose import Options, run_folder, train
+from foveate.run.build import Options
+from foveate.run.compose import train
+from foveate.train.lock import RunLock
+from foveate.train.output import claim
 
 
 def run_dir_of(recipe: Recipe, name: str) -> Path:
@@ -34,7 +37,7 @@ def train_here(recipe: Recipe, *, name: str, resume: bool, checkpoint: Path | No
     ranks = init_from_env(recipe.train.device, recipe.parallel.timeout_s)
     try:
         with contextlib.ExitStack() as stack:
-            on_first(ranks, lambda: stack.enter_context(run_folder(run_dir, resume=resume, overwrite=overwrite)))
+            on_first(ranks, lambda: stack.enter_context(_held_folder(run_dir, resume=resume, overwrite=overwrite)))
             listeners = _listeners(recipe, options, ranks, stack)
             stopped_by = train(recipe, options, ranks, listeners)
         if ranks.first and not stopped_by:
@@ -42,6 +45,14 @@ def train_here(recipe: Recipe, *, name: str, resume: bool, checkpoint: Path | No
         return 128 + stopped_by if stopped_by else 0
     finally:
         shut_down()
+
+
+@contextlib.contextmanager
+def _held_folder(run_dir: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Claim the run's folder: new, resumed or overwritten, and locked. Raises FoveateError saying which of them to choose."""
+    with RunLock(run_dir):
+        claim(run_dir, resume=resume, overwrite=overwrite)
+        yield
 
 
 def _listeners(recipe: Recipe, options: Options, ranks: Ranks, stack: contextlib.ExitStack) -> Sequence[Listener]:

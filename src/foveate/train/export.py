@@ -17,6 +17,7 @@ from foveate.data.files import sync_folder, sync_tree
 from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import unwrap
 from foveate.errors import CheckpointError
+from foveate.model.adapters import is_peft
 from foveate.model.base_files import usual_modes
 from foveate.train.manifest import record_file, write_manifest
 from foveate.train.tensors import whole_state
@@ -77,11 +78,6 @@ def export_model(
         fix = "free space or choose another folder, then run again with --resume: only the export is repeated"
         raise CheckpointError(f"the model can't be written ({error})", where=str(out_dir), fix=fix) from error
     return out_dir
-
-
-def is_peft(model: nn.Module) -> bool:
-    """True for a model with adapters. PEFT need not be installed for one without."""
-    return any(kind.__module__.startswith("peft.") and kind.__name__ == "PeftModel" for kind in type(model).__mro__)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from foveate.dist.mesh import Ranks, pick_device
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, ModelError
 from foveate.machine import memory_bytes
+from foveate.model.adapters import base_model
 from foveate.model.compiled import check_compiler
 from foveate.model.families import Family, keeps_logits
 from foveate.model.flops import matmul_rate
@@ -28,11 +29,10 @@ from foveate.model.parts import parts_table
 from foveate.model.quantize import quantise_notes, saved_bytes
 from foveate.model.tokens import NewTokens, grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
-from foveate.run.auto import fitting, room_for_activations
+from foveate.run.auto import autocast_dtype, fitting, room_for_activations
 from foveate.run.checks.findings import Checked, Prediction, counted
 from foveate.run.checks.records import Scanned, conversation_at
 from foveate.run.checks.tokens import measured, planned, rows_in
-from foveate.run.compose import autocast_dtype, base_model
 from foveate.run.prepare import shares_rows, suit
 from foveate.train.optim import check_rates, peak_rates
 from foveate.types import Batch

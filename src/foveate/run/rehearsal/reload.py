@@ -7,11 +7,11 @@ from pathlib import Path
 
 from foveate.data.mixture import Mixture
 from foveate.errors import CheckpointError
+from foveate.model.adapters import base_model
 from foveate.model.families import keeps_logits
 from foveate.model.load import saved_processor
 from foveate.run.base import load_trained, open_base
 from foveate.run.certificate import Records, check_encoding, require_within
-from foveate.run.compose import base_model
 from foveate.run.prepare import user_functions
 from foveate.run.trained import find_trained
 from foveate.train.parity import SHARES, Difference, all_logits, compare, largest_logit
