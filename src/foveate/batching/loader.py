@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import torch
 from torch.utils.data import Dataset
@@ -13,7 +15,7 @@ from foveate.batching.lengths import require_fit
 from foveate.batching.pack import cost, deal, pack_rows, pad_rows, together
 from foveate.batching.plan import Plan
 from foveate.batching.rows import RowPlan
-from foveate.batching.share import Item, Sample, item_tokens, join, make_items, share_key
+from foveate.batching.share import Item, Sample, first_trained, item_tokens, join, make_items, share_key
 from foveate.batching.user import UserCollate, collated_by_user
 from foveate.config.batch import BatchSection
 from foveate.data.mixture import Mixture
@@ -23,7 +25,7 @@ from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
 from foveate.model.families import Family
 from foveate.model.loss import IGNORED
-from foveate.types import Batch, Conversation, Encode, Example, Length, Origin
+from foveate.types import Batch, Conversation, Encode, Example, Length, Origin, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,6 +144,8 @@ class StepSource(Dataset):
         lengths = {place: length for place, (_, length) in read.items()}
         shares = self.packs and self.batch.share_media
         keys = {place: share_key(*found) for place, found in read.items()} if shares else {}
+        again = {key for key, count in Counter(keys.values()).items() if count > 1}
+        keys = {place: key for place, key in keys.items() if key in again and key is not None and self._goes_on(*read[place])}
         kinds = {place: length.kinds for place, length in lengths.items()}
         for group, most in together(kinds, self.family.alone, self.batch.micro_size):
             rows = self._rows({place: lengths[place] for place in group}, keys, most, planned)
@@ -149,6 +153,20 @@ class StepSource(Dataset):
             for rank, share in enumerate(deal(rows, costs, self.share.world)):
                 dealt[rank] += share
         return dealt
+
+    def _goes_on(self, conversation: Conversation, length: Length) -> bool:
+        """Whether anything untrained stands between the last medium and the first answer: else `join` refuses, once the row is full.
+
+        A question does; where there is none, the template decides.
+        """
+        before = [part for message in takewhile(lambda message: not message.trained, conversation.messages) for part in message.parts]
+        if before and isinstance(before[-1], Text) and before[-1].text.strip():
+            return True
+        try:
+            words = self.encoder.words(conversation)
+        except DataError:  # it is met again where the conversation is encoded
+            return False
+        return words is not None and first_trained(words) > length.lead_tokens
 
     def _rows(
         self, lengths: Mapping[int, Length], keys: Mapping[int, Hashable | None], most: int | None, planned: Sequence[range] | None

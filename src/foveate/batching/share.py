@@ -91,7 +91,7 @@ def join(first: Example, others: Sequence[Example], *, lead_tokens: int) -> Samp
     early that no branch's first token is trained: its last token would have to predict one for each.
     """
     members = (first, *others)
-    shared = min(_first_trained(member) - 1 for member in members)
+    shared = min(first_trained(member) - 1 for member in members)
     shared = min([shared, *(_alike(first.input_ids, other.input_ids) for other in others)])
     if shared < max(lead_tokens, 1) or not _is_plain_text(first, shared):
         return None
@@ -136,7 +136,8 @@ def _alike(mine: Tensor, theirs: Tensor) -> int:
     return int(differ.long().argmax()) if bool(differ.any()) else count
 
 
-def _first_trained(member: Example) -> int:
+def first_trained(member: Example) -> int:
+    """The place of the first token that is trained; all tokens where none is."""
     trained = member.labels != IGNORED
     return int(trained.long().argmax()) if bool(trained.any()) else len(member.labels)
 

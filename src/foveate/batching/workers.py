@@ -66,8 +66,10 @@ def iterate(source: StepSource, *, first: int, last: int, workers: int, most_byt
 
 def bytes_of(data: StepData) -> int:
     """What a step's tensors hold."""
-    tensors = (tensor for batch in data.batches for tensor in (*batch.inputs.values(), batch.labels, batch.weights) if tensor is not None)
-    return sum(tensor.nbytes for tensor in tensors)
+    held = [tensor for batch in data.batches for tensor in (*batch.inputs.values(), batch.labels, batch.weights) if tensor is not None]
+    for unit in (unit for batch in data.batches for unit in batch.units):  # with features, the media are there and no more in `inputs`
+        held += [*unit.media.values(), *(unit.features or {}).values()]
+    return sum(tensor.nbytes for tensor in held)
 
 
 class _Gated(Dataset):

@@ -52,7 +52,7 @@ def prepared(tmp_path_factory):
 
 def test_a_record_with_several_answers_has_one_verdict_in_the_check_and_in_training(prepared):
     places = range(len(prepared.train))
-    found = {place: verdict(prepared, prepared.train, place, decode=False) for place in places}
+    found = {place: verdict(prepared, prepared.train, place, decode=False).error for place in places}
     assert {place: error.reason for place, error in found.items() if error is not None} == {1: "one_answer"}
     source = StepSource(
         mixture=prepared.train,

@@ -6,11 +6,13 @@ import multiprocessing
 from dataclasses import replace
 
 import pytest
+import torch
 
 from foveate.batching.loader import Share, StepSource
 from foveate.batching.rows import Lengths, RowPlan, Rules
 from foveate.batching.workers import bytes_of, iterate
 from foveate.errors import DataError
+from foveate.types import Unit
 from tests import families
 from tests.unit.batching.test_equality import make_source, write_records
 
@@ -70,6 +72,14 @@ def test_steps_that_wait_are_bounded_by_bytes(parts, most_bytes):
     steps = iterate(source, first=0, last=9, workers=2, most_bytes=most_bytes)
     assert [data.step for data in steps] == list(range(9))
     assert bytes_of(source[0]) > 1000
+
+
+def test_media_and_features_apart_count_too(parts):
+    rest, lengths = parts
+    data = StepSource(**rest, plan=RowPlan(lengths, rows=1, rules=Rules(max_tokens=MAX_TOKENS), seed=1, steps=1), share=Share())[0]
+    units = (Unit(media={"pixel_values": torch.zeros(1000)}), Unit(key="k", features={"f": torch.zeros(500)}))
+    apart = replace(data, batches=(replace(data.batches[0], units=units), *data.batches[1:]))
+    assert bytes_of(apart) == bytes_of(data) + 6000
 
 
 def test_a_worker_waits_while_too_much_is_ready(parts):

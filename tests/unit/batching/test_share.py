@@ -142,6 +142,23 @@ def test_the_same_pixels_under_other_settings_are_not_the_same_medium(tmp_path):
     assert data.shared_media == 0 and data.media == 2
 
 
+def test_captions_right_behind_their_image_share_nothing_and_no_row_overflows(tmp_path):
+    """Nothing untrained stands between: the last token of the medium would have to predict a first token for each."""
+    model, processor = families.build("smolvlm")
+    processor.chat_template = (
+        "{% for message in messages %}{% for part in message['content'] %}"
+        "{{ '<image>' if part['type'] == 'image' else part['text'] }}{% endfor %}"
+        "{% if message['role'] == 'assistant' %}<end_of_utterance>{% endif %}{% endfor %}"
+    )
+    records(tmp_path)
+    rows = [[{"role": "user", "content": [image("a.png")]}, answer(text)] for text in QUESTIONS]
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+    data = sources(model, processor, path, len(rows), max_tokens=60)[0][0]
+    assert data.error is None and data.samples == len(rows) and data.shared_media == 0
+    assert len(data.batches) > 1 and all(row.num_tokens <= 60 for row in data.batches)
+
+
 SEGMENTS = ((7, 3, 4, 3), 5, 5, (20, 9, 1, 30, 2), 4, (3, 300, 200, 100))
 
 

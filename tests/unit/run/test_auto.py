@@ -59,10 +59,12 @@ def test_compiled_blocks_are_never_selective(traced):
     assert choose(traced, traced[2]["selective"], compile=True).mode == "full"
 
 
-def test_a_small_model_is_not_traced_and_a_choice_of_the_recipes_own_is_kept():
-    demo = Path(__file__).parents[3] / "recipes" / "demo.yaml"
+def test_a_small_model_is_not_traced_and_a_choice_of_the_recipes_own_is_kept(tmp_path):
+    data = Path(__file__).parents[3] / "recipes" / "example" / "train.jsonl"
+    example = tmp_path / "recipe.yaml"
+    example.write_text(f"model: {{id: 'foveate:tiny'}}\ndata: {{train: [{{path: {data}}}]}}\n")
     for given, mode, why in (((), "none", "nothing is recomputed"), (("train.gradient_checkpointing=true",), "full", "as the recipe says")):
-        prepared = prepare(load_recipe(demo, given), allow_code=False)
+        prepared = prepare(load_recipe(example, given), allow_code=False)
         choice = settle(prepared, prepared.plan(), skeleton(prepared), Ranks(), strategy="single", autocast=None)
         assert (choice.mode, choice.step) == (mode, None)
         assert why in choice.why

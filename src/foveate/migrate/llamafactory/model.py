@@ -58,7 +58,7 @@ def _quantize(draft: Draft) -> None:
 
 def _tokens(draft: Draft) -> None:
     for key in ("add_tokens", "add_special_tokens"):
-        draft.map(key, f"model.{key}", draft.texts(key) or None)
+        draft.map(key, f"model.{key}", list(dict.fromkeys(draft.texts(key))) or None)  # a recipe names each once
 
 
 def _remote_code(draft: Draft) -> None:
