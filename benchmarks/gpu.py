@@ -49,7 +49,7 @@ from foveate.model.families import keeps_logits  # noqa: E402
 from foveate.model.memory import step_memory  # noqa: E402
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode  # noqa: E402
 from foveate.run.auto import fitting, room_for_activations, skeleton  # noqa: E402
-from foveate.run.formula import training_formula  # noqa: E402
+from foveate.run.formula import Speed  # noqa: E402
 from foveate.run.prepare import Prepared, Share, prepare, suit  # noqa: E402
 from foveate.train.optim import make_optimizer  # noqa: E402
 from foveate.train.step import Stepper  # noqa: E402
@@ -199,7 +199,7 @@ def model_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> 
 def foveate(prepared: Prepared, scale: Scale, device: torch.device, until: float, workers: int) -> Measured:
     """Our side: the data through StepSource and its workers, the step by Stepper."""
     ranks, autocast = Ranks(device=device), autocast_of(device)
-    formula = training_formula(prepared)
+    speed = Speed(prepared, ranks, autocast)
     model, says = model_of(prepared, ranks, autocast)
     strategy = choose_strategy(prepared.recipe.parallel, ranks)
     model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, prepared.recipe.optim))
@@ -215,13 +215,12 @@ def foveate(prepared: Prepared, scale: Scale, device: torch.device, until: float
         autocast=autocast,
         max_grad_norm=1.0,
         seed=0,
-        formula=formula,
     )
     seen = {"flops": 0.0, "samples": 0}
 
     def train(data: Any) -> tuple[float, int, int]:
         totals = stepper.run(data)
-        seen["flops"] += totals.flops
+        seen["flops"] += speed(data)[0]
         seen["samples"] += totals.samples
         return totals.loss, totals.samples, totals.tokens
 

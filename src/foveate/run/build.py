@@ -24,7 +24,6 @@ from foveate.model.tuning import apply_tuning, freeze_towers, training_mode
 from foveate.run.accounts import Accounts
 from foveate.run.auto import autocast_dtype, narrow_weights, save_memory
 from foveate.run.features import Features
-from foveate.run.formula import Speed
 from foveate.run.prepare import Prepared, suit
 from foveate.train.checkpoint import Best
 from foveate.train.optim import make_optimizer
@@ -56,7 +55,6 @@ class Session:
     fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
     notes: list[str]
     features: Features | None = None
-    speed: Speed = Speed()
     best: Best | None = None
     improved: bool = False
     resumed_at: int | None = None

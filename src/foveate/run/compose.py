@@ -29,7 +29,7 @@ from foveate.run.auto import autocast_dtype
 from foveate.run.build import Options, Session, build
 from foveate.run.facts import run_facts
 from foveate.run.features import keeping_features
-from foveate.run.formula import speed_of
+from foveate.run.formula import Speed
 from foveate.run.measure import held_out
 from foveate.run.prepare import Prepared, prepare
 from foveate.train import checkpoint, manifest
@@ -127,7 +127,6 @@ def make_run(session: Session) -> Run:
     recipe, ranks = session.recipe, session.ranks
     plan = session.accounts.plan
     source = session.prepared.source(plan, share_of(session), encode=None if session.features is None else session.features.encode)
-    session.speed = speed_of(session.prepared, ranks, autocast_dtype(recipe, ranks))
     stepper = make_stepper(session)
     workers, most_bytes = worker_count(recipe.data.workers, ranks.world), recipe.data.prefetch_mb << 20
     measure = held_out(session.prepared, session.accounts, stepper, session.options.run_dir) if recipe.data.eval else None
@@ -152,7 +151,7 @@ def make_run(session: Session) -> Run:
         emit=session.emit,
         eval_every=recipe.train.eval_every if recipe.data.eval else None,
         save_every=recipe.train.save_every,
-        peak_flops_per_s=session.speed.peak_flops_per_s,
+        speed=Speed(session.prepared, ranks, autocast_dtype(recipe, ranks)),
     )
     return run
 
@@ -171,7 +170,6 @@ def make_stepper(session: Session) -> Stepper:
         max_grad_norm=recipe.optim.max_grad_norm,
         seed=recipe.train.seed,
         features=None if session.features is None else session.features.cut,
-        formula=session.speed.formula,
     )
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import wave
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from PIL import Image as Pillow
 from torch import nn
 
 from foveate.batching.collate import collate_packed, collate_padded
+from foveate.batching.loader import StepData
 from foveate.dist.mesh import Ranks, all_reduce_sum
 from foveate.encode.encoder import Encoder
 from foveate.errors import FoveateError, ModelError
 from foveate.gpus import known_gpu
 from foveate.model.families import Family
-from foveate.model.flops import Formula, matmul_rate
+from foveate.model.flops import Formula, extent_of, matmul_rate
 from foveate.model.products import formula_of
 from foveate.run.auto import skeleton
 from foveate.run.prepare import Prepared
@@ -29,24 +30,31 @@ _SECONDS = 2
 _RATE = 16_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """What a run's speed is told by: the formula of its operations, and what all its devices could compute in a second."""
+    """What a step computes and what its devices could, found out when first asked, after the first step: nothing waits for it.
 
-    formula: Formula | None = None
-    peak_flops_per_s: float | None = None
-
-
-def speed_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> Speed:
-    """Nothing is known of a model that can't be traced without weights, no peak of a GPU that is not in the table (gpus.py).
-
-    A CPU's peak is what products of matrices reach on it now. Every rank must call this.
+    Nothing is known of a model that can't be traced without weights, no peak of a GPU that is not in the table (gpus.py). A CPU's peak
+    is what products of matrices reach on it.
     """
-    try:
-        found = training_formula(prepared)
-    except ModelError:
-        found = None
-    return Speed(formula=found, peak_flops_per_s=_peak(prepared, ranks, autocast))
+
+    def __init__(self, prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> None:
+        self._prepared, self._ranks, self._autocast = prepared, ranks, autocast
+
+    def __call__(self, data: StepData) -> tuple[float, float | None]:
+        """(operations that training on a step needs, operations a second that all devices reach at best); every rank must call it."""
+        own = 0.0 if self._formula is None else sum(self._formula.model_flops(extent_of(batch)) for batch in data.batches)
+        return all_reduce_sum([own])[0], self._peak_flops_per_s
+
+    @cached_property
+    def _formula(self) -> Formula | None:
+        try:
+            return training_formula(self._prepared)
+        except ModelError:
+            return None
+
+    @cached_property
+    def _peak_flops_per_s(self) -> float | None:
+        return _peak(self._prepared, self._ranks, self._autocast)
 
 
 def _peak(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> float | None:

@@ -20,7 +20,7 @@ from foveate.errors import ModelError
 from foveate.model.attention import Kernel, use_segments
 from foveate.model.families import Family, family_of, patch_of, positions_of
 from foveate.model.load import load_config, load_processor
-from foveate.model.pixels import take_bytes
+from foveate.model.pixels import multiply_patches, take_bytes
 from foveate.model.tokens import NewTokens, add_tokens
 from foveate.types import Conversation, Encode
 
@@ -157,7 +157,8 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
 
 
 def suit(model: nn.Module, *, packs: bool, family: Family, encoder: Encoder | None, kernel: Kernel = "segments") -> None:
-    """Make a model take the batches of this recipe: rows of several conversations, pixels as bytes."""
+    """Make a model take the batches of this recipe: rows of several conversations, pixels as bytes, patches one by one."""
+    multiply_patches(model)
     if packs:
         use_segments(model, kernel)
     form = encoder.pixel_form if encoder is not None else None

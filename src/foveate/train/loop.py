@@ -29,7 +29,7 @@ class Run:
     emit: Callable[[Event], None]
     eval_every: int | None = None
     save_every: int | None = None
-    peak_flops_per_s: float | None = None  # of all devices together, where it is known
+    speed: Callable[[StepData], tuple[float, float | None]] = lambda data: (0.0, None)  # operations of a step, what all devices could do
     stopping: list[int] = field(default_factory=list)  # signals received
 
     def due(self, every: int | None) -> bool:
@@ -50,7 +50,7 @@ def fit(run: Run) -> bool:
             run.emit(bad)
         run.step += 1
         took = time.perf_counter() - started
-        run.emit(_stepped(run.step, totals, rates, run.peak_flops_per_s, time_s=took, data_wait_s=ready - started))
+        run.emit(_stepped(run.step, totals, rates, run.speed(data), time_s=took, data_wait_s=ready - started))
         if run.due(run.eval_every):
             run.emit(run.evaluate("during"))
         # The last step is saved by the caller, once it is evaluated: a checkpoint of it means that nothing is left to do.
@@ -62,7 +62,7 @@ def fit(run: Run) -> bool:
 
 
 def _stepped(
-    step: int, totals: StepTotals, rates: dict[str, float], peak_flops_per_s: float | None, *, time_s: float, data_wait_s: float
+    step: int, totals: StepTotals, rates: dict[str, float], speed: tuple[float, float | None], *, time_s: float, data_wait_s: float
 ) -> Stepped:
     return Stepped(
         step=step,
@@ -78,8 +78,8 @@ def _stepped(
         padding=1 - totals.tokens / totals.positions if totals.positions else 0.0,
         time_s=time_s,
         data_wait_s=data_wait_s,
-        flops=totals.flops,
-        peak_flops_per_s=peak_flops_per_s,
+        flops=speed[0],
+        peak_flops_per_s=speed[1],
     )
 
 

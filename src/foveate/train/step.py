@@ -17,7 +17,6 @@ from foveate.errors import DataError, FoveateError
 from foveate.model.attention import segments
 from foveate.model.families import Family
 from foveate.model.features import FeatureCut
-from foveate.model.flops import Formula, extent_of
 from foveate.model.loss import loss_sum
 from foveate.types import Batch
 
@@ -37,7 +36,6 @@ class StepTotals:
     positions: int
     holes: int  # records that some rank could not use, counted once for each rank that knows
     stop: bool  # some rank was asked to stop
-    flops: float = 0.0  # operations that training on them needs (model/flops.py); 0 where they are not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,7 +52,6 @@ class Stepper:
     max_grad_norm: float | None
     seed: int
     features: FeatureCut | None = None  # where those of frozen towers are kept
-    formula: Formula | None = None  # of the operations, where it is known
 
     def run(self, data: StepData, *, stop: bool = False) -> StepTotals:
         """Forward, backward, clip, update. Raises FoveateError before the update when the loss or gradient is not finite."""
@@ -72,9 +69,8 @@ class Stepper:
             len(data.batches),
             len(data.batches) ** 2,
             sum(batch.weight for batch in data.batches),
-            0.0 if self.formula is None else sum(self.formula.model_flops(extent_of(batch)) for batch in data.batches),
         ]
-        *sums, weight, flops = all_reduce_sum(counts)
+        *sums, weight = all_reduce_sum(counts)
         targets, tokens, samples, media, shared_media, shared_tokens, positions, holes, stops, turns, squares = map(int, sums)
         if self.ranks.world * squares != turns**2:  # not equally many everywhere; said on all ranks, before any waits for another
             raise unequal(data)
@@ -97,7 +93,6 @@ class Stepper:
             positions=positions,
             holes=holes,
             stop=stops > 0,
-            flops=flops,
         )
 
     def _backward(self, batch: Batch, weight: float, data: StepData) -> torch.Tensor:
