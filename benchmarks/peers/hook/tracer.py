@@ -7,7 +7,7 @@ import resource
 import time
 
 PATH, COUNT = os.environ["BENCH_TRACE"], int(os.environ.get("BENCH_COUNT", "0"))
-_state = {"steps": 0, "model": None, "counters": None}
+_state = {"steps": 0, "model": None, "counters": None, "optimizer": None}
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -82,7 +82,8 @@ def _pad_of(model):
 
 
 def on_optimizer(module):
-    """Log every optimizer step of any optimizer; after the first one counters start, after the last counted one the process ends."""
+    """Log every optimizer step of any optimizer; with the forward after the first one counters start, after the last counted one the
+    process ends."""
 
     def after(optimizer, args, kwargs):
         _state["steps"] += 1
@@ -91,13 +92,20 @@ def on_optimizer(module):
             log(event="count", **counters.stop())
         log(event="step", step=step, cpu=cpu_s(), rss=peak_rss(), optimizer=type(optimizer).__name__)
         if COUNT and step == 1:
-            from counters import Counters
-
-            _state["counters"] = Counters(_state["model"], optimizer).start()
+            _state["optimizer"] = optimizer
         elif COUNT and step == COUNT:
             os._exit(0)  # nothing that comes later is wanted
 
     module.register_optimizer_step_post_hook(after)
+
+
+def start_counting():
+    """Start the counters with the first forward after a step: what a trainer does between steps is not what a step takes."""
+    optimizer, _state["optimizer"] = _state["optimizer"], None
+    if optimizer is not None:
+        from counters import Counters
+
+        _state["counters"] = Counters(_state["model"], optimizer).start()
 
 
 def on_tensor(module):
@@ -128,6 +136,7 @@ def on_model(inner):
                 if _state["model"] is None:
                     log(event="begin", cpu=cpu_s())
                 _state["model"] = self
+                start_counting()
                 named = dict(zip(("input_ids", "attention_mask", "position_ids"), args, strict=False)) | kwargs
                 log(event="forward", **count_forward(self, named))
             return plain(self, *args, **kwargs)

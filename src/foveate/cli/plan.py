@@ -47,6 +47,8 @@ def command(
     if not machines:
         raise FoveateError("names no machine", where="foveate plan", fix="write e.g. --gpu h200:8, or --gpu cpu; --list shows the cards")
     each = _prices(prices)
+    for name in each.keys() - {machine.lower().partition(":")[0] for machine in machines}:
+        raise FoveateError("prices a card that is not planned for", where=f"--price {name}", fix=f"remove it, or add --gpu {name}")
     loaded = read_recipe(recipe, overrides)
     from foveate.run.plan import plan
 

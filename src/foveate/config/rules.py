@@ -77,6 +77,9 @@ def _batch(batch: BatchSection, data: DataSection | None) -> Iterator[Broken]:
     if regroups and batch.rows is not None:
         problem = "has no place beside batch.rows, which plans rows by length alone"
         yield Broken(path="batch.share_media", problem=problem, fix="use batch.size, or share_media: true", also=("batch.rows",))
+    if regroups and not batch.pack:
+        problem, fix = "has no effect: padded conversations share nothing", "remove batch.pack: false, or set share_media: true"
+        yield Broken(path="batch.share_media", problem=problem, fix=fix, also=("batch.pack",))
     if data is None:
         return
     if data.collate is not None:

@@ -46,6 +46,14 @@ def combine(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def why_unwritable(folder: Path) -> str | None:
+    """What stands in the way of writing below `folder`, which need not be there yet; None when nothing is seen to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return f"{there} is no folder"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written"
+
+
 def cache_folder(kind: str) -> Path:
     """A folder of Foveate's cache, made when it is not there: `$FOVEATE_CACHE/kind`, else below `$XDG_CACHE_HOME` or `~/.cache`.
 

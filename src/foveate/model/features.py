@@ -104,6 +104,7 @@ class _Wrapped:
 
     def __init__(self, cut: FeatureCut, method: Method) -> None:
         self._cut, self._method = cut, method
+        self.__signature__ = inspect.signature(method.original)  # generate() chooses the method's arguments by it
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._cut.outputs(self._method, args, options)

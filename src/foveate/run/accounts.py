@@ -123,6 +123,9 @@ class Accounts:
         on_first(self.ranks, lambda: write_lengths(self.folder, lengths))
         batch = self.prepared.recipe.batch
         if batch.rows is None:
+            if not self.prepared.packs:
+                self.notes.append("batch.share_media: regroup has no effect: padded samples share nothing")
+                return
             shared = len(lengths) - len(np.unique(plan.media))
             drawn = f"{shared:,} of {len(lengths):,} records are drawn forward to others about their media"
             self.notes.append(f"share_media: regroup changes the order of training: {drawn}")

@@ -28,7 +28,7 @@ from foveate.run.accounts import Accounts
 from foveate.run.auto import autocast_dtype
 from foveate.run.build import Options, Session, build
 from foveate.run.facts import run_facts
-from foveate.run.features import keeping_features
+from foveate.run.features import keeping_features, require_folder
 from foveate.run.formula import Speed
 from foveate.run.measure import held_out
 from foveate.run.prepare import Prepared, prepare
@@ -45,6 +45,7 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
 
     Raises FoveateError for anything that the user can mend.
     """
+    on_first(ranks, lambda: require_folder(recipe.media))
     prepared = prepare(recipe, allow_code=options.allow_code)
     found = checkpoint.find(options.resume, ranks) if options.resume else None
     fingerprints = fingerprints_of(prepared)

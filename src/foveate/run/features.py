@@ -22,12 +22,12 @@ from foveate.batching.collate import collate_padded
 from foveate.batching.frames import as_images
 from foveate.batching.units import Cacheable, UnitEncoder
 from foveate.config.media import MediaSection
-from foveate.data.files import cache_folder
+from foveate.data.files import cache_folder, why_unwritable
 from foveate.data.store import Store
 from foveate.dist.mesh import Ranks, all_reduce_sum, on_first
 from foveate.dist.strategy import Strategy, unwrap
 from foveate.encode.encoder import Encoder
-from foveate.errors import DataError
+from foveate.errors import DataError, FoveateError
 from foveate.model.families import Family
 from foveate.model.features import FeatureCut
 from foveate.model.parts import part_of, trained_parts
@@ -71,6 +71,14 @@ class _Found:
     learned: dict[str, Learned] = field(default_factory=dict)
     outlined: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)  # kind -> why its features are not kept
+
+
+def require_folder(section: MediaSection) -> None:
+    """Raises FoveateError where features can't be kept in `media.cache_folder`; nothing is asked of the folder when it is unset."""
+    if section.cache_features != "disk" or section.cache_folder is None:
+        return
+    if why := why_unwritable(Path(section.cache_folder)):
+        raise FoveateError(why, where="media.cache_folder", fix="choose another place, or leave it out for Foveate's own cache folder")
 
 
 @contextmanager

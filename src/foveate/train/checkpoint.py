@@ -209,7 +209,7 @@ def refuse_differences(folder: Path, saved: RunState, now: RunState) -> None:
     """Raises CheckpointError naming everything that differs."""
     if lines := differences(saved, now):
         raise CheckpointError(
-            "this checkpoint belongs to a run that differs" + "".join(f"\n  {line}" for line in lines),
+            "this checkpoint belongs to a run that differs",
             where=str(folder),
-            fix="\n  undo these changes, or start a new run in another folder (train.output=...)",
+            fix="undo these changes, or start a new run in another folder (train.output=...):" + "".join(f"\n  {line}" for line in lines),
         )

@@ -195,11 +195,13 @@ def _fullest_row(recipe: Recipe, scanned: Scanned, encoder: Encoder, family: Fam
 
 
 def check_folder(result: Checked, recipe: Recipe, folder: Path, model: nn.Module | None) -> None:
-    """Whether the run's folder can be written, holds something already, and has room for checkpoints and model."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is no folder" if not there.is_dir() else "may not be written"
-        result.add("bad", "train.output", f"{there} {what}; choose another place with train.output=FOLDER")
+    """Whether the cache of features and the run's folder can be written, and whether that holds something already, and has room for checkpoints and model."""
+    try:
+        require_folder(recipe.media)
+    except FoveateError as error:
+        result.add("bad", error.where, f"{error.problem}; {error.fix}")
+    if why := why_unwritable(folder):
+        result.add("bad", "train.output", f"{why}; choose another place with train.output=FOLDER")
         return
     if folder.is_dir() and any(folder.iterdir()):
         result.add("note", "train.output", f"{folder} is not empty: `foveate train` will ask for --resume or --overwrite")
