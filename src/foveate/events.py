@@ -120,6 +120,7 @@ class Finished:
     used: int
     quarantined: int
     time_s: float
+    features: str = ""  # what a cache of features did, in words
 
 
 Event = Started | Stepped | Evaluated | Saved | Quarantined | Finished

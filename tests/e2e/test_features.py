@@ -64,6 +64,10 @@ def test_epoch_two_and_the_next_run_find_every_image_and_the_losses_stay(recipe:
     assert losses(first) == losses(second) == losses(memory)
     assert "of 14 conversations' media 14 (100%) were found and 0 computed; 0 written" in notes(second)
 
+    eager = run(recipe, "eager", *disk, "model.attention=eager")  # rounds otherwise, in the tower too
+    assert losses(eager) == losses(run(recipe, "eager alone", "media.cache_features=memory", "model.attention=eager"))
+    assert "7 (50%) were found and 4 computed" in notes(eager)
+
     path = next((recipe.parent / "kept").rglob("*.tensors"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -101,3 +105,21 @@ def test_two_processes_share_a_cache(recipe: Path) -> None:
 def test_a_run_that_trains_what_makes_features_keeps_none_and_says_so(recipe: Path, overrides: list[str], why: str) -> None:
     folder = run(recipe, why, "media.cache_features=memory", *overrides)
     assert f"media.cache_features has no effect: {why}" in notes(folder)
+
+
+def test_a_run_that_evaluates_by_generation_keeps_features_and_answers_alike(recipe: Path) -> None:
+    held_out = f"data.eval=[{{path: {recipe.parent / 'train.jsonl'}}}]"
+    asked = (held_out, "evaluate.max_new_tokens=4", "train.epochs=1")
+    plain, kept = run(recipe, "asked", *asked), run(recipe, "asked and kept", *asked, "media.cache_features=memory")
+    after = [json.loads((folder / "eval" / "after.json").read_text()) for folder in (plain, kept)]
+    first, second = ([row["prediction"] for row in found["rows"]] for found in after)
+    assert first == second and any(first)
+
+
+def test_a_folder_that_can_hold_no_features_is_an_error_before_the_model_loads(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe.parent / "file").write_text("")
+    wrong = ["media.cache_features=disk", f"media.cache_folder={recipe.parent / 'file'}"]
+    for command in ("train", "check"):
+        assert main([command, str(recipe), *wrong]) == 2
+        told = capsys.readouterr()
+        assert "media.cache_folder" in told.out + told.err and "is no folder" in told.out + told.err

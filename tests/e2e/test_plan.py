@@ -30,6 +30,7 @@ def test_plan_as_json_and_its_errors(work, model_dir, foveate):
         (("--gpu", "h2000"), "did you mean h200?"),
         (("--gpu", "h200", "--price", "h200=much"), "is no price"),
         (("--gpu", "h200", "--price", "h2000=1"), "did you mean h200?"),
+        (("--gpu", "h200", "--price", "l4=1"), "prices a card that is not planned for"),
         (("--gpu", "h200", "batch.size=none"), "batch.size"),
     ]:
         wrong = foveate("plan", recipe, *arguments)

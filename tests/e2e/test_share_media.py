@@ -62,3 +62,10 @@ def test_regrouping_can_not_be_had_with_rows(work, recipe, foveate):
     result = foveate("train", recipe, "batch.share_media=regroup", "batch.rows=2")
     assert result.code == 2 and "batch.share_media: has no place beside batch.rows" in result.text
     assert not (work / "run").exists()
+
+
+def test_padded_samples_can_not_be_regrouped(work, recipe, foveate):
+    both = foveate("train", recipe, "batch.share_media=regroup", "batch.pack=false")
+    assert both.code == 2 and "batch.share_media" in both.err and "share nothing" in both.err
+    told = foveate("train", recipe, "batch.share_media=regroup", "model.attention=sdpa", "train.steps=1")
+    assert told.code == 0 and "regroup has no effect" in told.err and "changes the order" not in told.err

@@ -76,6 +76,8 @@ class ProgressLine:
             case Finished():
                 self.close()
                 self._print(finish_line(event))
+                if event.features:
+                    self._print(event.features)
 
     def _start(self, event: Started) -> None:
         self._total, self._step = event.total_steps, event.step

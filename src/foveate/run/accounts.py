@@ -182,10 +182,11 @@ class Accounts:
         read, bad = self.visits.read(step), self.visits.bad
         return Totals(read=read, used=read - len(bad), quarantined=len(bad), reasons=dict(Counter(bad.values()).most_common()))
 
-    def finished(self, step: int, why: str, time_s: float) -> Finished:
+    def finished(self, step: int, why: str, time_s: float, features: str) -> Finished:
         """The run's last event."""
         totals = self.totals(step)
-        return Finished(step=step, why=why, read=totals.read, used=totals.used, quarantined=totals.quarantined, time_s=time_s)
+        books = {"read": totals.read, "used": totals.used, "quarantined": totals.quarantined}
+        return Finished(step=step, why=why, **books, time_s=time_s, features=features)
 
     def reasons(self) -> dict[str, int]:
         """All records of the ledger by reason, held-out ones and ones not yet visited included."""

@@ -90,8 +90,9 @@ def drive(session: Session, run: Run) -> None:
     session.train_time_s = time.perf_counter() - began
     if done:
         finish(session, run)
-    session.notes += [] if session.features is None else [session.features.summary()]
-    finished = session.accounts.finished(run.step, "done" if done else "interrupted", time.perf_counter() - session.started)
+    kept = "" if session.features is None else session.features.summary()
+    session.notes += [kept] if kept else []
+    finished = session.accounts.finished(run.step, "done" if done else "interrupted", time.perf_counter() - session.started, kept)
     run.emit(finished)
     write_facts(session, run, status=finished.why)
     on_first(session.ranks, lambda: write_report(session.options.run_dir))

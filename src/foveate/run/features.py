@@ -164,6 +164,9 @@ def _made(
         "methods": {name: repr(method.joint) for name, method in sorted(methods.items())},
         "config": prepared.config.to_dict(),
         "autocast": str(autocast),
+        # Both round differently in the towers, too; the other kernels are for packed rows of the language part alone.
+        "eager": prepared.recipe.model.attention == "eager",
+        "compiled": prepared.recipe.train.compile,
         "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ranks.device.type,
         "versions": {name: metadata.version(name) for name in ("torch", "transformers")},
     }

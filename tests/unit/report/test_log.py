@@ -57,12 +57,13 @@ def test_events_are_told_in_words():
     line(evaluated("before", 0))
     line(evaluated("during", 50))
     line(Saved(step=50, path=Path("r/checkpoints/50"), kind="checkpoint"))
-    line(Finished(step=100, why="done", read=1200, used=1198, quarantined=2, time_s=75.0))
+    line(Finished(step=100, why="done", read=1200, used=1198, quarantined=2, time_s=75.0, features="cached features: 4 found"))
     text = stream.getvalue()
     assert "resuming after step 40 of 100" in text
     assert "eval before training: Loss 0.25 · Exact match 100%  (n=1, 1.5 s)" in text
     assert "eval at step 50:" in text and "saved checkpoint of step 50: r/checkpoints/50" in text
     assert "done: step 100 after 1 min 15 s; 1,200 records read = 1,198 used + 2 quarantined" in text
+    assert text.rstrip().endswith("cached features: 4 found")
 
 
 def test_only_the_first_bad_records_are_printed():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,10 @@ from torch import nn
 from foveate.batching.collate import collate_packed, collate_padded
 from foveate.config.optim import BITSANDBYTES
 from foveate.config.recipe import Recipe
+from foveate.data.files import why_unwritable
 from foveate.dist.mesh import Ranks, pick_device
 from foveate.encode.encoder import Encoder
-from foveate.errors import DataError, ModelError
+from foveate.errors import DataError, FoveateError, ModelError
 from foveate.machine import memory_bytes
 from foveate.model.adapters import base_model
 from foveate.model.compiled import check_compiler
@@ -33,6 +33,7 @@ from foveate.run.auto import autocast_dtype, fitting, room_for_activations
 from foveate.run.checks.findings import Checked, Prediction, counted
 from foveate.run.checks.records import Scanned, conversation_at
 from foveate.run.checks.tokens import measured, planned, rows_in
+from foveate.run.features import require_folder
 from foveate.run.prepare import shares_rows, suit
 from foveate.train.optim import check_rates, peak_rates
 from foveate.types import Batch
@@ -195,7 +196,7 @@ def _fullest_row(recipe: Recipe, scanned: Scanned, encoder: Encoder, family: Fam
 
 
 def check_folder(result: Checked, recipe: Recipe, folder: Path, model: nn.Module | None) -> None:
-    """Whether the cache of features and the run's folder can be written, and whether that holds something already, and has room for checkpoints and model."""
+    """Whether the folders of the run and of cached features can be written, and the run's is empty, with room for checkpoints and model."""
     try:
         require_folder(recipe.media)
     except FoveateError as error:
@@ -207,6 +208,7 @@ def check_folder(result: Checked, recipe: Recipe, folder: Path, model: nn.Module
         result.add("note", "train.output", f"{folder} is not empty: `foveate train` will ask for --resume or --overwrite")
     if model is None:
         return
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     size = checkpoint_bytes(model, recipe.optim)
     whole = recipe.tuning.type == "full"
     exported = sum(parameter.nbytes for parameter in model.parameters() if whole or parameter.requires_grad)
