@@ -112,6 +112,10 @@ class Draft:
         text = self.text(key)
         return [item.strip() for item in text.split(",") if item.strip()] if text is not None else []
 
+    def names(self, key: str) -> list[str]:
+        """The same with each text once: a recipe names nothing twice."""
+        return list(dict.fromkeys(self.texts(key)))
+
     def map(self, key: str, to: str, value: Any, why: str = "", state: State = "mapped") -> None:
         """Sets the recipe's `to`; None sets nothing. `key` in parentheses stands for a default of the source."""
         if value is None:

@@ -235,7 +235,7 @@ def _adapted(draft: Draft, towers: Towers) -> set[str]:
         "language": towers.language,
         "head": ("lm_head",),
     }
-    targets, excluded = draft.texts("peft.target_modules"), draft.texts("peft.exclude_modules")
+    targets, excluded = draft.names("peft.target_modules"), draft.names("peft.exclude_modules")
     if draft.flag("peft.match_all_linear"):
         draft.took("peft.match_all_linear", "mapped", "all linear layers of the parts", ("tuning.parts",))
         return {part for part, names in named.items() if names}

@@ -58,7 +58,7 @@ def _quantize(draft: Draft) -> None:
 
 def _tokens(draft: Draft) -> None:
     for key in ("add_tokens", "add_special_tokens"):
-        draft.map(key, f"model.{key}", list(dict.fromkeys(draft.texts(key))) or None)  # a recipe names each once
+        draft.map(key, f"model.{key}", draft.names(key) or None)
 
 
 def _remote_code(draft: Draft) -> None:
@@ -140,12 +140,12 @@ def _lora(draft: Draft, parts: list[str]) -> None:
         else:
             draft.took(key, "unneeded", "is off by default")
     draft.map("lora_dropout", "tuning.dropout", draft.number("lora_dropout"))
-    targets = draft.texts("lora_target") or ["all"]
+    targets = draft.names("lora_target") or ["all"]
     if targets == ["all"]:
         draft.took("lora_target", "mapped", "all linear layers of the parts, the default", ("tuning.parts",))
     else:
         draft.map("lora_target", "tuning.targets", targets)
-    whole = draft.texts("additional_target")
+    whole = draft.names("additional_target")
     if not whole:
         return
     found = list(dict.fromkeys(_WHOLE[name.rpartition(".")[2]] for name in whole if name.rpartition(".")[2] in _WHOLE))

@@ -228,7 +228,7 @@ def build_parallel(draft: Draft) -> None:
 
 def build_log(draft: Draft) -> None:
     """`log:`."""
-    names = draft.texts("report_to")
+    names = draft.names("report_to")
     found = [name for name in names if name in _TRACKERS]
     if "report_to" not in draft.leaves:
         return
