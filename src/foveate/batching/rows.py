@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,11 @@ class Lengths:
     def take(self, slots: np.ndarray) -> Lengths:
         """Those of `slots`, in their order."""
         return Lengths(tokens=self.tokens[slots], patches=self.patches[slots], kinds=self.kinds[slots], media=self.media[slots])
+
+    def numbered(self) -> Lengths:
+        """The same with media numbered by the first slot that has them: wherever they lie, and whatever they are called."""
+        _, first, number = np.unique(self.media, return_index=True, return_inverse=True)
+        return replace(self, media=np.where(self.media == 0, 0, 1 + first[number]))
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:

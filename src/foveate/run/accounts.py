@@ -106,7 +106,7 @@ class Accounts:
         if len(self.bad) >= train.records:
             raise DataError("no training record can be used", reason="empty", where="data.train", fix=f"see the ledger, {LEDGER}")
         if self.plan is None:
-            self._plan(over_slots(train, measured), before)
+            self._plan(over_slots(train, measured).numbered(), before)
         if self.prepared.eval is not None:
             self.preflight_eval()
             if self.ranks.first and self.prepared.recipe.data.preflight != "none":

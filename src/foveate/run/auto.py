@@ -15,6 +15,7 @@ from foveate.batching.rows import RowPlan
 from foveate.config.recipe import Recipe
 from foveate.config.train import RecomputeMode
 from foveate.dist.mesh import Ranks, on_first
+from foveate.encode.encoder import Encoder
 from foveate.errors import ModelError
 from foveate.machine import memory_bytes
 from foveate.model.adapters import base_model
@@ -23,9 +24,10 @@ from foveate.model.families import Family, checkpointable, keeps_logits
 from foveate.model.load import load_skeleton, torch_dtype
 from foveate.model.memory import Memory, Step, step_memory, trace
 from foveate.model.parts import part_of
-from foveate.model.tokens import grow
+from foveate.model.quantize import quantise_notes
+from foveate.model.tokens import NewTokens, grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
-from foveate.run.prepare import Prepared, suit
+from foveate.run.prepare import Prepared, shares_rows, suit
 from foveate.types import Batch
 
 _MARGIN = 0.9  # of the memory that is free: allocators lose some of it between their blocks
@@ -132,16 +134,24 @@ def fitting(
 
 def skeleton(prepared: Prepared) -> nn.Module:
     """The model of the run on the meta device."""
-    recipe = prepared.recipe
+    return tuned_skeleton(prepared.recipe, prepared.family, prepared.encoder, prepared.tokens)[0]
+
+
+def tuned_skeleton(recipe: Recipe, family: Family, encoder: Encoder | None, tokens: NewTokens) -> tuple[nn.Module, tuple[str, ...]]:
+    """A recipe's model on the meta device, tuned as for training, and the notes of its tuning. Raises ModelError where that is wrong.
+
+    Quantised layers are left as they were loaded from.
+    """
     model = load_skeleton(recipe.model)
-    grow(model, prepared.tokens, seed=recipe.train.seed)
-    dtype = prepared.config.dtype if recipe.model.dtype == "auto" else torch_dtype(recipe.model.dtype)
+    grow(model, tokens, seed=recipe.train.seed)
+    dtype = model.config.dtype if recipe.model.dtype == "auto" else torch_dtype(recipe.model.dtype)
     model = model.to(dtype or torch.float32)
-    suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder)
-    model, _ = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
+    suit(model, packs=shares_rows(recipe, family), family=family, encoder=encoder)
+    quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
+    model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
     freeze_towers(model)
     training_mode(model)
-    return model
+    return model, (*quantised, *notes)
 
 
 def _at_most(model: nn.Module, tokens: int) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,8 +33,9 @@ from foveate.model.trial import CantCut, Learned, tower_hash, try_out
 from foveate.run.auto import autocast_dtype
 from foveate.run.prepare import Prepared
 from foveate.run.ram import ram_folder
+from foveate.run.specimens import about, picture, sound
 from foveate.train.step import to_device
-from foveate.types import Audio, Conversation, Example, Image, Media, MediaKind, Message, Text, Video
+from foveate.types import Example, Image, Media, MediaKind, Video
 
 _VERSION = 1  # raise when the same media would give other features, or be kept in another form
 _SHAPES = ((64, 64), (48, 80))  # height, width of the two pictures that a model is tried with
@@ -129,7 +128,7 @@ def _try_all(encoder: Encoder, family: Family, model: nn.Module, *, device: torc
         if kind not in encoder.kinds:
             continue
         try:
-            talks = [_about(medium) for medium in _media(kind, encoder.rate_hz)[: 1 if kind in family.alone else 2]]
+            talks = [about(medium) for medium in _media(kind, encoder.rate_hz)[: 1 if kind in family.alone else 2]]
             examples = [encoder(talk) for talk in talks]
             rows = [as_images(row) if family.frames_are_images else row for row in examples]
             batch = to_device(collate_padded(rows, family, pad_id=encoder.pad_id), device)
@@ -202,34 +201,15 @@ def _tensors(example: Example, pixels: frozenset[str]) -> dict[str, Tensor]:
     return found if example.position_ids is None else found | {"positions": example.position_ids}
 
 
-def _about(medium: Media) -> Conversation:
-    asked = Message(role="user", parts=(medium, Text(text="what is it?")))
-    return Conversation(messages=(asked, Message(role="assistant", parts=(Text(text="this"),))))
-
-
 def _media(kind: MediaKind, rate_hz: int) -> list[Media]:
     """Two small media of noise, of different sizes."""
     noise = np.random.default_rng(0)
     if kind == "audio":
-        return [Audio(data=_sound(noise, int(rate_hz * seconds), rate_hz)) for seconds in _SECONDS]
+        return [sound(noise.normal(0, 3000, int(rate_hz * seconds)), rate_hz) for seconds in _SECONDS]
     if kind == "image":
         return [_picture(noise, shape) for shape in _SHAPES]
     return [Video(frames=tuple(_picture(noise, shape) for _ in range(4)), frames_fps=2.0, num_frames=4) for shape in _SHAPES]
 
 
 def _picture(noise: np.random.Generator, shape: tuple[int, int]) -> Image:
-    from PIL import Image as Pillow
-
-    out = io.BytesIO()
-    Pillow.fromarray(noise.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(out, "PNG")
-    return Image(data=out.getvalue())
-
-
-def _sound(noise: np.random.Generator, samples: int, rate_hz: int) -> bytes:
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(noise.normal(0, 3000, samples).astype("<i2").tobytes())
-    return out.getvalue()
+    return picture(noise.integers(0, 256, (*shape, 3), dtype=np.uint8))

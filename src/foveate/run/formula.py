@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from functools import cached_property
 
+import numpy as np
 import torch
-from PIL import Image as Pillow
 from torch import nn
 
 from foveate.batching.collate import collate_packed, collate_padded
@@ -21,7 +19,8 @@ from foveate.model.flops import Formula, extent_of, matmul_rate
 from foveate.model.products import formula_of
 from foveate.run.auto import skeleton
 from foveate.run.prepare import Prepared
-from foveate.types import Audio, Conversation, Image, Media, Message, Text, Video
+from foveate.run.specimens import about, picture, sound
+from foveate.types import Media, Video
 
 _MEASURED_S = 0.05  # of products, where the device's peak is not known
 _SIDE = 448  # pixels of a blank image: more than a window of any tower
@@ -82,7 +81,7 @@ def formula(model: nn.Module, encoder: Encoder, family: Family, *, packs: bool) 
     samples = []
     for kind in (*encoder.kinds, ""):
         try:
-            example = encoder(_blank(kind))
+            example = encoder(about(_blank(kind)))
         except FoveateError:  # a processor that takes no blank one, a model that takes no text alone
             continue
         samples.append(collate_packed([example], family) if packs else collate_padded([example], family, pad_id=encoder.pad_id))
@@ -91,27 +90,14 @@ def formula(model: nn.Module, encoder: Encoder, family: Family, *, packs: bool) 
     return formula_of(model, samples, family=family)
 
 
-def _blank(kind: str) -> Conversation:
-    media = {"image": _image, "video": _video, "audio": _sound}
-    parts = ((media[kind](),) if kind else ()) + (Text(text="What is this?"),)
-    return Conversation(messages=(Message(role="user", parts=parts), Message(role="assistant", parts=(Text(text="Nothing."),))))
-
-
-def _image() -> Image:
-    held = io.BytesIO()
-    Pillow.new("RGB", (_SIDE, _SIDE)).save(held, "PNG")
-    return Image(data=held.getvalue())
-
-
-def _video() -> Media:
-    return Video(frames=(_image(),) * _FRAMES, frames_fps=1.0)
-
-
-def _sound() -> Audio:
-    held = io.BytesIO()
-    with wave.open(held, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(_RATE)
-        file.writeframes(bytes(2 * _RATE * _SECONDS))
-    return Audio(data=held.getvalue())
+def _blank(kind: str) -> Media | None:
+    """Black pictures and silence; None for no medium."""
+    image = picture(np.zeros((_SIDE, _SIDE, 3), np.uint8))
+    match kind:
+        case "image":
+            return image
+        case "video":
+            return Video(frames=(image,) * _FRAMES, frames_fps=1.0)
+        case "audio":
+            return sound(np.zeros(_RATE * _SECONDS), _RATE)
+    return None

@@ -70,20 +70,20 @@ def make_source(model, processor, path, *, family: Family | None = None, share=N
 
 
 def step(model, sources):
-    """Loss and gradients of the global batch: the sum over all sources' micro-batches, divided by the global number of targets."""
+    """Loss and gradients of the global batch: the sum over all sources' micro-batches, divided by what its targets count."""
     model.zero_grad(set_to_none=True)
     shares = [source[0] for source in sources]
     assert all(share.error is None for share in shares), [share.error for share in shares]
-    assert sum(share.samples for share in shares) == 6
-    targets = sum(batch.num_targets for share in shares for batch in share.batches)
+    assert sum(share.samples for share in shares) == sources[0].plan.size
+    weight = sum(batch.weight for share in shares for batch in share.batches)
     total = 0.0
     for source, share in zip(sources, shares, strict=True):
         for batch in share.batches:
             with packed(batch, source.family):
-                loss = loss_sum(model, batch, keeps_logits=keeps_logits(model)) / targets
+                loss = loss_sum(model, batch, keeps_logits=keeps_logits(model)) / weight
                 loss.backward()
             total += float(loss.detach())
-    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, targets
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, weight
 
 
 def assert_equal(found, reference):

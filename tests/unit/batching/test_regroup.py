@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foveate.batching.plan import Plan, permutation
 from foveate.batching.regroup import GroupedPlan, together_by_media
+from foveate.batching.rows import Lengths
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.integers(0, 5))
@@ -42,3 +43,11 @@ def test_without_repeated_media_the_order_is_the_usual_one():
     plan = GroupedPlan(records=37, size=5, seed=1, media=np.arange(37))
     usual = Plan(records=37, size=5, seed=1)
     assert [plan.step(k) for k in range(plan.total_steps)] == [usual.step(k) for k in range(usual.total_steps)]
+
+
+def test_media_are_numbered_by_the_first_slot_that_has_them():
+    """So a run goes on where its media were fetched to another folder, which changes every name and no order."""
+    here, there = Lengths.empty(6), Lengths.empty(6)
+    here.media[:], there.media[:] = [9, 0, 4, 9, 4, 7], [55, 0, 8, 55, 8, 3]
+    assert here.numbered().media.tolist() == there.numbered().media.tolist() == [1, 0, 3, 1, 3, 6]
+    assert here.numbered().media.dtype == here.media.dtype

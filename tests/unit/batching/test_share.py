@@ -19,13 +19,11 @@ from foveate.config.data import SourceSection
 from foveate.data.mixture import build_mixture
 from foveate.encode.encoder import Encoder
 from foveate.model.attention import use_segments
-from foveate.model.families import family_of, keeps_logits, positions_of
+from foveate.model.families import family_of, positions_of
 from foveate.model.layout import length_of, mask_of, owners, ragged, stretches
-from foveate.model.loss import loss_sum
-from foveate.train.step import packed
 from foveate.types import Length
 from tests import families
-from tests.unit.batching.test_equality import answer, assert_equal, user
+from tests.unit.batching.test_equality import answer, assert_equal, step, user
 
 QUESTIONS = ("what is it?", "is the answer yes? say yes or no", "how many objects are there?", "what is it?", "compare left and right")
 
@@ -61,20 +59,6 @@ def sources(model, processor, path, count, *, world=1, lean=False, **batch):
     shares = [Share(rank=rank, world=world, towers=world > 1) for rank in range(world)]
     family = family_of(model.config)
     return [StepSource(mixture=mixture, encoder=encoder, family=family, plan=plan, batch=section, share=share) for share in shares]
-
-
-def step(model, made):
-    model.zero_grad(set_to_none=True)
-    shares = [source[0] for source in made]
-    assert [share.error for share in shares] == [None] * len(shares)
-    weight, total = sum(batch.weight for share in shares for batch in share.batches), 0.0
-    for source, share in zip(made, shares, strict=True):
-        for batch in share.batches:
-            with packed(batch, source.family):
-                loss = loss_sum(model, batch, keeps_logits=keeps_logits(model)) / weight
-                loss.backward()
-            total += float(loss.detach())
-    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, weight
 
 
 @pytest.mark.parametrize("name", ["smolvlm", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava", "internvl", "idefics3", "glm4v", "mistral3"])

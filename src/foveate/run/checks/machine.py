@@ -22,19 +22,18 @@ from foveate.model.adapters import base_model
 from foveate.model.compiled import check_compiler
 from foveate.model.families import Family, keeps_logits
 from foveate.model.flops import matmul_rate
-from foveate.model.load import load_skeleton, torch_dtype
 from foveate.model.memory import Step, checkpoint_bytes, step_memory, trace
 from foveate.model.modules import module_table
 from foveate.model.parts import parts_table
-from foveate.model.quantize import quantise_notes, saved_bytes
-from foveate.model.tokens import NewTokens, grow
-from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
-from foveate.run.auto import autocast_dtype, fitting, room_for_activations
+from foveate.model.quantize import saved_bytes
+from foveate.model.tokens import NewTokens
+from foveate.model.tuning import checkpoint_activations
+from foveate.run.auto import autocast_dtype, fitting, room_for_activations, tuned_skeleton
 from foveate.run.checks.findings import Checked, Prediction, counted
 from foveate.run.checks.records import Scanned, conversation_at
 from foveate.run.checks.tokens import measured, planned, rows_in
 from foveate.run.features import require_folder
-from foveate.run.prepare import shares_rows, suit
+from foveate.run.prepare import shares_rows
 from foveate.train.optim import check_rates, peak_rates
 from foveate.types import Batch
 
@@ -52,15 +51,8 @@ def build_skeleton(
     Quantised layers are left as they were loaded from: `predict` takes their sizes from the recipe.
     """
     try:
-        model = load_skeleton(recipe.model)
-        grow(model, tokens, seed=recipe.train.seed)
-        dtype = model.config.dtype if recipe.model.dtype == "auto" else torch_dtype(recipe.model.dtype)
-        model = model.to(dtype or torch.float32)
-        suit(model, packs=shares_rows(recipe, family), family=family, encoder=encoder)
-        quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
-        model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
+        model, notes = tuned_skeleton(recipe, family, encoder, tokens)
         check_rates(model, recipe.optim)
-        freeze_towers(model)
         if recipe.train.gradient_checkpointing in ("full", "selective"):
             checkpoint_activations(model, recipe.train.gradient_checkpointing, recipe.train.checkpoint_parts)
     except ModelError as error:
@@ -68,11 +60,10 @@ def build_skeleton(
         return None
     result.parts = parts_table(model, peak_rates(recipe.optim))
     result.modules = module_table(model, peak_rates(recipe.optim), recipe.tuning)
-    for note in (*quantised, *notes):
+    for note in notes:
         result.add("note", "tuning", note)
     total, trained = sum(row.parameters for row in result.parts), sum(row.trained for row in result.parts)
     result.add("ok", "tuning", f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.2f}%)")
-    training_mode(model)
     return model
 
 
