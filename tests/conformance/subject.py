@@ -23,6 +23,7 @@ from foveate.model import tiny
 from foveate.model.attention import use_segments
 from foveate.model.families import Family, family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
+from foveate.model.tail import skip_unscored
 from foveate.model.tuning import training_mode
 from foveate.train.step import packed
 from foveate.types import Audio, Batch, Conversation, Example, Image, Media, MediaKind, Message, Role, Text, Video
@@ -153,8 +154,10 @@ class Subject:
         return [rows[i % len(rows)] for i, rows in enumerate(self.examples.values())] + self.examples[self.kinds[0]][1:2]
 
     def fresh(self) -> nn.Module:
-        """A copy of the model to change."""
-        return copy.deepcopy(self.model)
+        """A copy of the model to change, its last block as in training."""
+        model = copy.deepcopy(self.model)
+        skip_unscored(model)
+        return model
 
     def padded(self, examples: Sequence[Example]) -> Batch:
         """The examples as one padded batch."""

@@ -20,6 +20,7 @@ from foveate.model.families import Family, checkpointable
 from foveate.model.loss import loss_sum
 from foveate.model.recompute import surrounded
 from foveate.model.shadow import UNTRACED, Shadow, untraced
+from foveate.model.tail import scored_only
 from foveate.types import Batch
 
 ADAMW = OptimSection()
@@ -64,7 +65,7 @@ def trace(model: nn.Module, batch: Batch, *, family: Family, keeps_logits: bool,
     input_bytes = sum(tensor.nbytes for tensor in inputs.values())
     blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
     try:
-        with segments(batch.segments, blocks), Shadow(model, autocast=autocast) as shadow:
+        with segments(batch.segments, blocks), scored_only(batch.labels), Shadow(model, autocast=autocast) as shadow:
             shadow.see(inputs.values())
             with surrounded(checkpointable(model).values(), shadow.again):  # autograd's own threads see no function modes of this one
                 loss = loss_sum(model, replace(batch, inputs=inputs, weights=None), keeps_logits=keeps_logits)

@@ -21,6 +21,7 @@ from foveate.model.parts import part_of, trained_parts
 from foveate.model.pixels import as_weights
 from foveate.model.recompute import recomputes_all
 from foveate.model.shadow import UNTRACED, Shadow, untraced
+from foveate.model.tail import scored_only, tail_of
 from foveate.types import Batch
 
 _NEAR = 0.9  # of an item's rows that attention must span to be attention within the whole item: class tokens come on top
@@ -43,6 +44,7 @@ class _Product:
     weighs: int  # factors that are parameters
     trained: bool  # one of these is
     needs: tuple[bool, ...]  # for each factor, whether a gradient passes through it to what lies before
+    scored: bool  # its weight belongs to what is computed at scored positions only
     factors: tuple[torch.Size, ...]
     output: torch.Size
     flops: int
@@ -96,6 +98,8 @@ class _Watch:
         matrices = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim >= 2}
         self._weights = {_key(matrix): (name, parts[name], matrix.requires_grad) for name, matrix in matrices.items()}
         blocks = [f"{name}." for name, block in checkpointable(model).items() if recomputes_all(block)]
+        tail = tuple(f"{name}." for name in tail_of(model))
+        self._scored = {name for name in matrices if name.startswith(tail)}
         self._block_of = {name: block for block in blocks for name in matrices if name.startswith(block)}
         self._part: PartName = "vision"
         self._block = ""
@@ -107,7 +111,7 @@ class _Watch:
         options = {"logits_to_keep": torch.zeros(1, dtype=torch.long)} if keeps_logits(base_model(self._model)) else {}
         blocks = inputs.get("token_type_ids") if family.image_blocks else None
         try:
-            with segments(sample.segments, blocks), Shadow(self._model, notice=self._notice):
+            with segments(sample.segments, blocks), scored_only(sample.labels), Shadow(self._model, notice=self._notice):
                 self._model(**as_weights(self._model, inputs), use_cache=False, **options)
         except UNTRACED as error:
             raise untraced(error) from error
@@ -125,6 +129,7 @@ class _Watch:
                 block=self._block,
                 weighs=len(own),
                 trained=any(trained for _, _, trained in own),
+                scored=any(name in self._scored for name, _, _ in own),
                 needs=tuple(passes and factor.requires_grad and _key(factor) not in self._weights for factor in factors),
                 factors=tuple(factor.shape for factor in factors),
                 output=output.shape,
@@ -164,6 +169,8 @@ def _grounds(products: Sequence[_Product], sample: Batch) -> Iterable[str]:
         rows = product.rows if product.weighs else rows
         if product.weighs == len(product.factors):
             yield "rows"
+        elif product.scored and product.rows == sample.num_targets:
+            yield "targets"
         elif product.part in ("vision", "projector") and media:
             whole = not product.weighs and sum(span >= _NEAR * rows / items for span in product.spans) >= 2
             yield f"{'squares' if whole else 'units'} {media}"

@@ -25,6 +25,7 @@ from foveate.model.load import load_skeleton, torch_dtype
 from foveate.model.memory import Memory, Step, step_memory, trace
 from foveate.model.parts import part_of
 from foveate.model.quantize import quantise_notes
+from foveate.model.tail import skip_unscored
 from foveate.model.tokens import NewTokens, grow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode
 from foveate.run.prepare import Prepared, shares_rows, suit
@@ -150,6 +151,7 @@ def tuned_skeleton(recipe: Recipe, family: Family, encoder: Encoder | None, toke
     quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
     freeze_towers(model)
+    skip_unscored(model)
     training_mode(model)
     return model, (*quantised, *notes)
 

@@ -11,18 +11,21 @@ import torch
 from torch import nn
 
 from foveate.config.recipe import Recipe
-from foveate.dist.mesh import Ranks
+from foveate.dist.mesh import Ranks, on_first
 from foveate.dist.strategy import Strategy, choose_strategy
 from foveate.events import Event, Listener
 from foveate.model.attention import Kernel, choose_kernel
-from foveate.model.head import whole_logits
+from foveate.model.head import use_kernel, whole_logits
+from foveate.model.head_kernels import candidates, choose_head
 from foveate.model.load import load_model, torch_dtype
 from foveate.model.parts import bare_name
 from foveate.model.quantize import quantise_notes
+from foveate.model.tail import skip_unscored
 from foveate.model.tokens import grow
 from foveate.model.tuning import apply_tuning, freeze_towers, training_mode
 from foveate.run.accounts import Accounts
 from foveate.run.auto import autocast_dtype, narrow_weights, save_memory
+from foveate.run.decoded import Decoded
 from foveate.run.features import Features
 from foveate.run.prepare import Prepared, suit
 from foveate.train.checkpoint import Best
@@ -55,6 +58,7 @@ class Session:
     fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
     notes: list[str]
     features: Features | None = None
+    decoded: Decoded = field(default_factory=Decoded)
     best: Best | None = None
     improved: bool = False
     resumed_at: int | None = None
@@ -80,18 +84,26 @@ def build(
     torch.manual_seed(recipe.train.seed)
     compute = autocast_dtype(recipe, ranks)
     kernel, chosen = attention_kernel(prepared, ranks, compute)
+    candidates(recipe.model, ranks.device)  # one that isn't there is told before any weight is read
     model = load_attending(prepared, compute=compute, kernel=kernel)
     quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
-    frozen = freeze_towers(model)
+    frozen, last = freeze_towers(model), skip_unscored(model)
     notes = [*prepared.notes(), *chosen, *accounts.notes, *quantised, *notes, *narrow_weights(model)]
     whole = whole_logits(model)
     if whole is not None:
         notes.append(f"the logits of all scored positions of a micro-batch are held at once: {whole}")
     if frozen:
         notes.append(f"frozen towers run without gradients: {', '.join(map(bare_name, frozen))}")
+    if last:
+        notes.append(f"computed at scored positions only, beside the head: {', '.join(map(bare_name, last))}")
     strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if compute else "float32")
     notes += save_memory(prepared, accounts.plan, model, ranks, strategy=strategy.name, autocast=compute)
+    fused, why = on_first(ranks, lambda: choose_head(recipe.model, model, ranks.device, compute))
+    if fused is not None:
+        use_kernel(model, fused)
+    if whole is None:
+        notes.append(why)
     model, optimizer = strategy.prepare(model, lambda spread: make_optimizer(spread, recipe.optim))
     training_mode(model)
     return Session(

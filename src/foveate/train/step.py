@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from foveate.model.attention import segments
 from foveate.model.families import Family
 from foveate.model.features import FeatureCut
 from foveate.model.loss import loss_sum
+from foveate.model.tail import scored_only
 from foveate.types import Batch
 
 
@@ -140,9 +141,13 @@ def unequal(data: StepData) -> DataError:
     )
 
 
-def packed(batch: Batch, family: Family) -> AbstractContextManager[None]:
-    """Attention by segments, for forward and backward of one micro-batch. `batch` is the one on the CPU."""
-    return segments(batch.segments, batch.inputs.get("token_type_ids") if family.image_blocks else None)
+@contextmanager
+def packed(batch: Batch, family: Family) -> Iterator[None]:
+    """What the model's layers know of one micro-batch, forward and backward: its segments, and what of it is scored. `batch` is the one
+    on the CPU."""
+    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
+    with segments(batch.segments, blocks), scored_only(batch.labels):
+        yield
 
 
 def autocasting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:

@@ -15,12 +15,14 @@ from foveate.batching.collate import collate_packed, collate_padded
 from foveate.config.tuning import TuningSection
 from foveate.encode.encoder import Encoder
 from foveate.errors import ModelError
-from foveate.model.attention import segments, use_segments
+from foveate.model.attention import use_segments
 from foveate.model.families import family_of, keeps_logits, positions_of
 from foveate.model.flops import matmul_rate
 from foveate.model.loss import loss_sum
 from foveate.model.memory import checkpoint_bytes, step_memory, trace
+from foveate.model.tail import skip_unscored
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.train.step import packed
 from foveate.types import Batch, Conversation, Image, Message, Text
 from tests import families
 
@@ -47,6 +49,7 @@ def tuned(model, tuning: TuningSection, recompute: bool = False):
         use_segments(model)
     model, _ = apply_tuning(model, tuning, seed=0)
     freeze_towers(model)
+    skip_unscored(model)
     if recompute:
         checkpoint_activations(model)
     return model.train()
@@ -69,8 +72,7 @@ def kept_bytes(model, batch: Batch, autocast: torch.dtype | None = None) -> int:
         return tensor
 
     family = family_of(batch_config(model))
-    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
-    with segments(batch.segments, blocks), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with packed(batch, family), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
             loss_sum(model, batch, keeps_logits=keeps_logits(base(model)))
     return sum(size for size, _ in kept.values())
@@ -79,8 +81,7 @@ def kept_bytes(model, batch: Batch, autocast: torch.dtype | None = None) -> int:
 def real_flops(model, batch: Batch) -> int:
     """torch's own count; with attention spelled out, as its CPU kernel is not counted."""
     family = family_of(batch_config(model))
-    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
-    with segments(batch.segments, blocks), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with packed(batch, family), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss_sum(model, batch, keeps_logits=keeps_logits(base(model))).backward()
     return counter.get_total_flops()
 

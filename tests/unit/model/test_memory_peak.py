@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 from foveate.batching.collate import collate_padded
 from foveate.config.optim import OptimSection
 from foveate.encode.encoder import Encoder
-from foveate.model.attention import segments
 from foveate.model.families import family_of, keeps_logits, positions_of
 from foveate.model.loss import loss_sum
 from foveate.model.memory import optimizer_bytes, step_memory
 from foveate.train.optim import make_optimizer
+from foveate.train.step import packed
 from foveate.types import Conversation, Message, Text
 from tests import families
 from tests.unit.model.test_memory import EVERYTHING, FULL, LORA, base, batch_config, batch_of, predicted, shadow_of, tuned
@@ -55,13 +55,12 @@ def measured(model, batch, optim: OptimSection, turns: int) -> int:
     optimizer, alive = make_optimizer(model, optim), Alive()
     alive.see([*model.parameters(), *model.buffers()])
     family = family_of(batch_config(model))
-    blocks = batch.inputs.get("token_type_ids") if family.image_blocks else None
     with alive:
         for _ in range(2):
             alive.peak = alive.bytes
             for _ in range(turns):
                 fresh = replace(batch, inputs={name: tensor.clone() for name, tensor in batch.inputs.items()})
-                with segments(fresh.segments, blocks):
+                with packed(fresh, family):
                     loss_sum(model, fresh, keeps_logits=keeps_logits(base(model))).backward()
                 del fresh
             optimizer.step()
@@ -100,7 +99,7 @@ def test_the_optimizer_s_state_is_what_it_keeps(optim):
     model, processor = families.build("smolvlm")
     batch, real = batch_of(model, processor, 1), tuned(model, FULL)
     optimizer = make_optimizer(real, optim)
-    with segments(batch.segments):
+    with packed(batch, family_of(model.config)):
         loss_sum(real, batch, keeps_logits=True).backward()
     optimizer.step()
     kept = sum(value.nbytes for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor))

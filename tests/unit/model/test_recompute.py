@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from foveate.config.tuning import TuningSection
-from foveate.model.attention import segments
 from foveate.model.families import checkpointable, family_of, keeps_logits
 from foveate.model.loss import loss_sum
 from foveate.model.memory import trace
 from foveate.model.recompute import surrounded
 from foveate.model.shadow import Shadow
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers
+from foveate.train.step import packed
 from foveate.types import Batch
 from tests import families
 from tests.unit.model.test_memory import FULL, LORA, batch_of, shadow_of, tuned
@@ -23,11 +23,10 @@ MODES = ("none", "selective", "full")
 def computed(model, batch: Batch) -> tuple[float, dict[str, torch.Tensor], int, int]:
     """(loss, gradients, operations, bytes held between forward and backward) of a step."""
     bare = model.get_base_model() if "base_model" in dict(model.named_children()) else model
-    blocks = batch.inputs.get("token_type_ids") if family_of(bare.config).image_blocks else None
     torch.manual_seed(3)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    with segments(batch.segments, blocks), Shadow(model) as shadow:
+    with packed(batch, family_of(bare.config)), Shadow(model) as shadow:
         loss = loss_sum(model, batch, keeps_logits=keeps_logits(bare))
         held = shadow.live_bytes
         loss.backward()
@@ -127,7 +126,7 @@ def by_stage(name: str, mode: str, section: TuningSection, tokens: tuple[int, ..
     for tower in towers:
         tower.forward = run(tower, tower.forward, stage)
     bare = model.get_base_model() if "base_model" in dict(model.named_children()) else model
-    with counter, segments(batch.segments):
+    with counter, packed(batch, family_of(bare.config)):
         loss = loss_sum(model, batch, keeps_logits=keeps_logits(bare))
         stage[0] = "backward"
         loss.backward()
