@@ -93,6 +93,8 @@ def trl(job: Job) -> list[str]:
         "model_name_or_path": job.model, "dataset_name": job.data / "trl", "max_length": LONGEST, "dtype": "float32",
         "train_sampling_strategy": sampling, "gradient_checkpointing": _yes(job.checkpointing), "num_train_epochs": 1,
     }  # fmt: skip
+    if job.style == "grouped":
+        options["remove_unused_columns"] = "false"  # else it takes away the lengths that it groups by
     if job.lora:
         options |= {"use_peft": "true", "lora_r": RANK, "lora_alpha": 2 * RANK, "lora_dropout": 0, "lora_target_modules": _targets(job)}
     return [str(bin_ / "trl"), "sft", *_flags(options | job.extra)]

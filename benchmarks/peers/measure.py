@@ -157,8 +157,12 @@ def _trained(run_dir: Path) -> int:
 
 
 def why(log: str) -> str:
-    """The line of a log that says best why a run failed: the last one that looks like an error, else the last one at all."""
+    """The line of a log that says best why a run failed: the last one that looks like an error, else the last one at all.
+
+    A launcher's word that its process failed is none.
+    """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line.split(":")[0] or line.startswith("error")]
+    errors = [line for line in errors if "CalledProcessError" not in line]
     return (errors or lines or [""])[-1][:300]
 
