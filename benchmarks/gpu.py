@@ -46,6 +46,8 @@ from foveate.errors import FoveateError  # noqa: E402
 from foveate.machine import cores, memory_bytes  # noqa: E402
 from foveate.model.attention import choose_kernel  # noqa: E402
 from foveate.model.families import keeps_logits  # noqa: E402
+from foveate.model.head import use_kernel  # noqa: E402
+from foveate.model.head_kernels import choose_head  # noqa: E402
 from foveate.model.memory import step_memory  # noqa: E402
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode  # noqa: E402
 from foveate.run.auto import fitting, room_for_activations, skeleton  # noqa: E402
@@ -193,7 +195,10 @@ def model_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> 
     scale = recipe.batch.max_tokens / batch.labels.numel()
     choice = fitting(skeleton(prepared), recipe, batch, family=prepared.family, autocast=autocast, room=room, scale=scale)
     checkpoint_activations(model, choice.mode, recipe.train.checkpoint_parts)
-    return model, f"{kernel}, recomputes {choice.mode}"
+    fused, told = choose_head(recipe.model, model, ranks.device, autocast)
+    if fused is not None:
+        use_kernel(model, fused)
+    return model, f"{kernel}, recomputes {choice.mode}, {told}"
 
 
 def foveate(prepared: Prepared, scale: Scale, device: torch.device, until: float, workers: int) -> Measured:

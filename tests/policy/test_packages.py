@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
 # Never imported by Foveate, but needed by transformers for models that Foveate supports.
 # matplotlib: demo/draw_shapes.py opens the fonts that it carries.
 NEEDED_BY_OTHERS = {"num2words", "bitsandbytes", "timm", "pytest-xdist", "matplotlib"}
-NOT_SET_UP = ("wandb", "mlflow")  # extras that scripts/setup.sh leaves out
+NOT_SET_UP = ("wandb", "mlflow", "kernels")  # extras that scripts/setup.sh leaves out
 IMPORTING = ("importlib.import_module", "import_module", "pytest.importorskip")
 RUN_AS_COMMANDS = {"ruff", "import-linter", "pytest"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

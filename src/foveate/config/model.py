@@ -60,5 +60,11 @@ class ModelSection(Section):
         "different lengths, `flex` by FlexAttention, both on a GPU only. `auto` takes the first of varlen, flex and segments that proves "
         "equal to SDPA on the device. `sdpa` and `eager` pack nothing.",
     )
+    head: Literal["auto", "chunked", "cut_cross_entropy", "liger"] = Field(
+        "auto",
+        description="What computes the loss and its gradients from hidden states: Foveate's own code, a few positions at a time "
+        "(`chunked`), or, on a GPU only, a kernel of the package cut-cross-entropy or liger-kernel (`foveate[kernels]`). `auto` takes the "
+        "fastest that is installed and proves equal to Foveate's own on the device.",
+    )
     trust_remote_code: bool = Field(False, description="Runs the repository's own code; needs `revision` to be a full commit.")
     offline: bool = Field(False, description="Never ask the hub: use local folders and the local cache only.")

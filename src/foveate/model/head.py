@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from foveate.model.families import FAMILIES, after_head, family_of
 from foveate.model.pixels import as_weights
-from foveate.model.scoring import HeadLoss, Scored, Steps, chunk_size, head_of
+from foveate.model.scoring import Fused, HeadLoss, Scored, Steps, chunk_size, head_of, is_plain
 from foveate.model.scoring import after_head as after
 from foveate.types import Batch
 
 IGNORED = -100
 _LARGEST = 40.0  # of the known numbers: far beyond where caps bend
 _PROVEN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # what the first call of each model showed
+_FUSED: WeakKeyDictionary[nn.Module, Fused] = WeakKeyDictionary()  # the kernel of each model's head, where head_kernels.py chose one
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ class _Call:
     shape: tuple[int, int]  # B, T
     scored: Scored
     steps: Steps
+    fused: Fused | None = None
     times: int = 0
     loss: Tensor | None = None
     probe: Tensor | None = None
@@ -45,7 +47,7 @@ class _Call:
         if self.times > 1 or hidden.shape[:-1] != self.shape:
             self.loss = None
             return self.forward(hidden)
-        head = head_of(self.layer, self.forward, hidden.detach().flatten(0, 1))
+        head = head_of(self.layer, self.forward, hidden.detach().flatten(0, 1), self.fused)
         self.probe = torch.linspace(-_LARGEST, _LARGEST, head.vocabulary, device=hidden.device).to(head.dtype)[None, None]
         chunk = chunk_size(head, self.steps, self.scored.positions, hidden.shape[-1])
         learns = torch.is_grad_enabled()
@@ -66,6 +68,7 @@ def head_loss(model: nn.Module, batch: Batch) -> Tensor | None:
         shape=tuple(batch.labels.shape),
         scored=scored_places(batch, device),
         steps=after_head(inner.config),
+        fused=_FUSED.get(inner),
     )
     before = None if inner in _PROVEN else _random_state(device)
     with _replaced(layer, call):
@@ -93,6 +96,21 @@ def whole_logits(model: nn.Module) -> str | None:
     if _output_layer(inner) is None:
         return "the model does not say which module its head is"
     return family_of(inner.config).whole_logits
+
+
+def plain_head(model: nn.Module) -> tuple[nn.Linear, Steps] | None:
+    """The head and what the model does behind it, where a kernel could compute both; None where there is more to it."""
+    inner = _transformers_model(model)
+    if whole_logits(model):
+        return None
+    layer, steps = _output_layer(inner), after_head(inner.config)
+    capped = not steps or [step for step, _ in steps] == ["cap"]
+    return (layer, steps) if capped and is_plain(layer, layer.forward) else None
+
+
+def use_kernel(model: nn.Module, fused: Fused) -> None:
+    """From now on `model`, which has a plain head, computes its loss with a kernel."""
+    _FUSED[_transformers_model(model)] = fused
 
 
 def is_proven(model: nn.Module) -> bool:

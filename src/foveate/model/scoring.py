@@ -32,18 +32,63 @@ class Scored:
     positions: int  # B x T
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """All scored positions of a plain head, for a kernel that does them in one call. Tensors are of one type but for `shares`."""
+
+    rows: Tensor  # [n, d]
+    weight: Tensor  # [vocabulary, d]
+    bias: Tensor | None  # [vocabulary]
+    wanted: Tensor  # [n] int64
+    shares: Tensor | None  # [n] float32: how much each loss counts
+    cap: float | None  # of the logits, by a tanh
+    learns: bool  # whether gradients are asked for
+    trains: bool  # those of weight and bias too
+
+
+# The float32 sum of the losses, and the gradients of rows, weight and bias, where they were asked for.
+Kernel = Callable[[Job], tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fused:
+    """A kernel that was proven on a kind of device for a type of numbers; used for nothing else."""
+
+    kernel: Kernel
+    dtype: torch.dtype
+    device: str
+
+
 class Linear:
     """A head that is a plain `nn.Linear`, by formulae: its weight is cast once, and its gradient added up in place."""
 
     copies = 0
 
-    def __init__(self, layer: nn.Linear, hidden: Tensor) -> None:
+    def __init__(self, layer: nn.Linear, hidden: Tensor, fused: Fused | None = None) -> None:
         self.tensors = [parameter for parameter in (layer.weight, layer.bias) if parameter is not None and parameter.requires_grad]
         # The type of the products, asked of a single one: autocast decides, where there is any.
         self.dtype = functional.linear(hidden[:1, :1], layer.weight[:1, :1]).dtype
         self.vocabulary = layer.weight.shape[0]
         self._layer = layer
         self._weight, self._bias = (None if p is None else p.detach().to(self.dtype) for p in (layer.weight, layer.bias))
+        fits = fused is not None and (fused.dtype, fused.device) == (self.dtype, hidden.device.type)
+        self.kernel = fused.kernel if fits else None
+
+    def at_once(self, rows: Tensor, scored: Scored, steps: Steps, learns: bool) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+        """By the kernel, all rows [n, d], which is what `_chunk_loss` does with some: (loss sum, gradient of rows, those of `tensors`)."""
+        job = Job(
+            rows=rows.to(self.dtype),
+            weight=self._weight,
+            bias=self._bias,
+            wanted=scored.wanted,
+            shares=scored.weights,
+            cap=next((value for step, value in steps if step == "cap"), None),
+            learns=learns,
+            trains=bool(self.tensors),
+        )
+        loss, slopes, weight, bias = self.kernel(job)
+        sums = [bias if tensor is self._layer.bias else weight for tensor in self.tensors]
+        return loss, None if slopes is None else slopes.to(rows.dtype), sums
 
     def logits(self, rows: Tensor, _needed: bool) -> Tensor:
         """rows [c, d] -> [c, vocabulary]."""
@@ -65,6 +110,7 @@ class AnyHead:
     """Any other head (adapters, single rows that are trained, weights of few bits), by autograd over one chunk at a time."""
 
     copies = 2  # of its output, while it adds them up
+    kernel = None  # takes it
 
     def __init__(self, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> None:
         with torch.enable_grad():
@@ -94,12 +140,15 @@ class AnyHead:
 Head = Linear | AnyHead
 
 
-def head_of(layer: nn.Module, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Head:
-    """The way to compute with `layer`, whose own forward is `forward`; hidden [B x T, d], at least one row."""
+def is_plain(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a head, whose own forward is `forward`, is an `nn.Linear` and no more."""
     plain = inspect.ismethod(forward) and forward.__func__ is nn.Linear.forward
-    if plain and type(layer.weight) is nn.Parameter and type(layer.weight.data) is Tensor:
-        return Linear(layer, hidden)
-    return AnyHead(forward, hidden)
+    return plain and type(layer.weight) is nn.Parameter and type(layer.weight.data) is Tensor
+
+
+def head_of(layer: nn.Module, forward: Callable[[Tensor], Tensor], hidden: Tensor, fused: Fused | None = None) -> Head:
+    """The way to compute with `layer`, whose own forward is `forward`; hidden [B x T, d], at least one row."""
+    return Linear(layer, hidden, fused) if is_plain(layer, forward) else AnyHead(forward, hidden)
 
 
 def chunk_size(head: Head, steps: Steps, positions: int, width: int) -> int:
@@ -126,14 +175,13 @@ class HeadLoss(torch.autograd.Function):
         flat = hidden.detach().flatten(0, 1)
         rows = flat if len(scored.places) == len(flat) else flat.index_select(0, scored.places)
         needed, learns = learns and ctx.needs_input_grad[0], learns and any(ctx.needs_input_grad)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        slopes_of_rows = torch.empty_like(rows) if needed else None
-        sums: list[Tensor | None] = [None] * len(tensors)
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            weights = None if scored.weights is None else scored.weights[part]
-            out = None if slopes_of_rows is None else slopes_of_rows[part]
-            total += _chunk_loss(head, rows[part], scored.wanted[part], weights, steps, learns, out, sums)
+        if head.kernel is not None and len(rows):
+            total, found, sums = head.at_once(rows, scored, steps, learns)
+            slopes_of_rows = found if needed else None
+        else:
+            slopes_of_rows = torch.empty_like(rows) if needed else None
+            sums = [None] * len(tensors)
+            total = _by_chunks(head, rows, scored, steps, chunk, learns, slopes_of_rows, sums)
         ctx.shape, ctx.rows, ctx.needed = hidden.shape, len(rows), needed
         if learns and not len(rows):
             sums = [torch.zeros_like(tensor) for tensor in tensors]
@@ -154,6 +202,19 @@ class HeadLoss(torch.autograd.Function):
             hidden = flat.view(ctx.shape)
         whole = (None if found is None else found.mul_(slope).to(kind) for found, kind in zip(sums, ctx.kinds, strict=True))
         return hidden, *[None] * 6, *whole
+
+
+def _by_chunks(
+    head: Head, rows: Tensor, scored: Scored, steps: Steps, chunk: int, learns: bool, slopes: Tensor | None, sums: list[Tensor | None]
+) -> Tensor:
+    """The loss sum of all rows; gradients go into `slopes` (of `rows`) and `sums`."""
+    total = torch.zeros((), dtype=torch.float32, device=rows.device)
+    for start in range(0, len(rows), chunk):
+        part = slice(start, start + chunk)
+        weights = None if scored.weights is None else scored.weights[part]
+        out = None if slopes is None else slopes[part]
+        total += _chunk_loss(head, rows[part], scored.wanted[part], weights, steps, learns, out, sums)
+    return total
 
 
 def _chunk_loss(
