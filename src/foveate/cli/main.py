@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from foveate import __version__
+from foveate import __version__, startup
 from foveate.errors import FoveateError, RecipeError
 
 # name -> (module with `command`, its one-line help). The help stands here so that the list needs no imports.
@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Any other exception is a bug of Foveate and keeps its traceback.
     """
+    if argv is None:
+        startup.begin()
     try:
         result = cli.main(args=None if argv is None else list(argv), prog_name="foveate", standalone_mode=False)
     except FoveateError as error:

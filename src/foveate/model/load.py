@@ -21,6 +21,7 @@ from foveate.config.model import ModelSection
 from foveate.errors import ModelError
 from foveate.model.families import TRAINED_PARTS, Family, family_of
 from foveate.model.headers import require_whole_files
+from foveate.model.late import import_sparingly
 from foveate.model.mend import mend
 from foveate.model.quantize import check_quantised, keep_layout, quantiser
 
@@ -60,6 +61,7 @@ def prepare_transformers() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
 
+    import_sparingly()
     # PEFT asks transformers by names that it is about to rename; nothing a user could mend. Seen with peft 0.21 and transformers 5.23;
     # can go once peft asks by the new ones.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from foveate.errors import ModelError
 _ATEN = torch.ops.aten
 _META = torch.device("meta")
 _GROUPED = _ATEN._grouped_mm.default
+_BEGINS = object()  # a list among the arguments of an operation
 _INDEXING = frozenset({_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default})
 # What autocast computes in 16 bits; everything else keeps the type of its inputs.
 _NARROW = frozenset(
@@ -61,6 +63,7 @@ class Shadow:
         self.unmade = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in gradients}
         self.made_bytes = 0
         self.first_peak_bytes = 0
+        self.results: dict[tuple[Any, ...], Any] = {}  # of operations on shapes that were seen: layers repeat themselves
         self._alive: dict[int, weakref.ref] = {}
         self._stack = ExitStack()
 
@@ -153,7 +156,7 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not any(tensor.is_meta for tensor in tensors):
             if _asks_for_meta(kwargs) and _stays_real(operation, args, kwargs):
                 kwargs["device"] = torch.device("cpu")
@@ -167,7 +170,7 @@ class _Operations(TorchDispatchMode):
             self._shadow.count(_factors(operation, tensors), out, counted(*args, **kwargs, out_val=out))
         elif operation is _GROUPED:
             self._shadow.count(_factors(operation, tensors), out, 2 * tensors[0].numel() * tensors[1].shape[-1])
-        self._shadow.see(tree_leaves(out))
+        self._shadow.see(_leaves((out,)))
         if self._shadow.unmade and tensors and operation._overloadpacket is _ATEN.add_:
             self._shadow.made(tensors[0])
         return out
@@ -179,8 +182,52 @@ class _Operations(TorchDispatchMode):
             kwargs["device"] = _META
         if operation is _GROUPED:
             return _grouped(*args[:2], offsets=args[2] if len(args) > 2 else kwargs["offs"]), args, kwargs
-        args, kwargs = tree_map(lambda leaf: torch.empty_like(leaf, device=_META) if _is_real(leaf) else leaf, (args, kwargs))
-        return operation(*args, **kwargs), args, kwargs
+        leaves = _leaves((args, kwargs))
+        if any(map(_is_real, leaves)):
+            args, kwargs = tree_map(lambda leaf: torch.empty_like(leaf, device=_META) if _is_real(leaf) else leaf, (args, kwargs))
+        if not _is_new(operation):
+            return operation(*args, **kwargs), args, kwargs
+        key = (operation, *map(_seen_as, leaves), *kwargs)
+        known = self._shadow.results.get(key)
+        if known is not None:
+            shape, stride, dtype = known
+            return torch.empty_strided(shape, stride, dtype=dtype, device=_META), args, kwargs
+        out = operation(*args, **kwargs)
+        if out.is_meta and not _shares(out, leaves):
+            self._shadow.results[key] = (out.shape, out.stride(), out.dtype)
+        return out, args, kwargs
+
+
+@cache
+def _is_new(operation: Any) -> bool:
+    """Whether an operation gives one tensor, said to be neither a view nor changed in place: then shapes alone decide on it."""
+    returns, arguments = operation._schema.returns, operation._schema.arguments
+    return [str(entry.type) for entry in returns] == ["Tensor"] and all(entry.alias_info is None for entry in (*arguments, *returns))
+
+
+def _shares(out: Tensor, leaves: Iterable[Any]) -> bool:
+    """Whether the result is a view all the same, as that of `_unsafe_view` is."""
+    key = out.untyped_storage()._cdata
+    return any(isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata == key for leaf in leaves)
+
+
+def _seen_as(leaf: Any) -> Any:
+    """What an operation's result depends on, of one of its arguments."""
+    return (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else (type(leaf), leaf)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """What lists, tuples and dictionaries of any depth hold, and where one of them begins; an operation's arguments are no others.
+
+    torch's `tree_leaves` asks each of them for more kinds, which is felt with thousands of operations.
+    """
+    found: list[Any] = []
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, (list, tuple, dict)):
+            found += (_BEGINS, len(item), *_leaves(item))
+        else:
+            found.append(item)
+    return found
 
 
 def _grouped(left: Tensor, right: Tensor, *, offsets: Tensor) -> Tensor:

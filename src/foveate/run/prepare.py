@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from foveate import startup
 from foveate.batching.loader import Share, StepSource
 from foveate.batching.plan import Plan
 from foveate.batching.rows import Lengths, RowPlan, make_plan
@@ -134,6 +135,7 @@ def load_encoder(recipe: Recipe) -> tuple[PretrainedConfig, ProcessorMixin, Enco
     """
     config = load_config(recipe.model)
     processor = load_processor(recipe.model, multimodal=recipe.data.collate is None)
+    startup.done()
     tokens = add_tokens(processor, recipe.model)
     if recipe.data.collate is not None:
         if recipe.data.eval and set(recipe.evaluate.metrics) - {"loss"}:
