@@ -1,6 +1,7 @@
 """`foveate plan`, and what the step log says of a run's speed."""
 
 import json
+import shlex
 
 from foveate.report.run_files import read_lines
 from tests.e2e.conftest import write_recipe, write_set
@@ -19,6 +20,16 @@ def test_plan_prints_a_table_and_settings_to_paste(work, model_dir, foveate):
     assert foveate("check", *words, "--no-pictures").code == 0  # the overrides are a recipe's
 
 
+def test_the_suggestion_is_quoted_for_a_shell(work, model_dir, foveate):
+    write_set(work, 6)
+    recipe = write_recipe(work, model_dir).rename(work / "my recipe.yaml")
+    result = foveate("plan", recipe, "--gpu", "4090", "data.train=[{path: train.jsonl, limit: 4}]")
+    (suggested,) = [line for line in result.out.splitlines() if line.startswith("suggested: ")]
+    words = shlex.split(suggested)[3:]
+    assert words[:2] == [str(recipe), "data.train=[{path: train.jsonl, limit: 4}]"]
+    assert foveate("check", *words, "--no-pictures").code == 0
+
+
 def test_plan_as_json_and_its_errors(work, model_dir, foveate):
     write_set(work, 6)
     recipe = write_recipe(work, model_dir)
@@ -29,6 +40,8 @@ def test_plan_as_json_and_its_errors(work, model_dir, foveate):
         ((), "names no machine"),
         (("--gpu", "h2000"), "did you mean h200?"),
         (("--gpu", "h200", "--price", "h200=much"), "is no price"),
+        (("--gpu", "h200", "--price", "h200=-1"), "is no price"),
+        (("--gpu", "h200", "--price", "h200=nan"), "is no price"),
         (("--gpu", "h200", "--price", "h2000=1"), "did you mean h200?"),
         (("--gpu", "h200", "--price", "l4=1"), "prices a card that is not planned for"),
         (("--gpu", "h200", "batch.size=none"), "batch.size"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +71,9 @@ def _prices(texts: Sequence[str]) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise FoveateError("is no price", where=f"--price {text}", fix="write e.g. --price h200=2.9") from None
+            found[name] = math.nan
+        if not 0 <= found[name] < math.inf:
+            raise FoveateError("is no price", where=f"--price {text}", fix="write e.g. --price h200=2.9")
         if name not in GPUS and name != "cpu":
             from foveate.config.suggest import nearest
 
@@ -149,9 +153,9 @@ def _print_machine(found: MachinePlan, recipe: Path, overrides: Sequence[str], c
             markup=False,
         )
         return
-    typed = " ".join([*overrides, *found.best.overrides])
-    several = f" --nproc {machine.count}" if machine.count > 1 else ""
-    console.print(f"suggested: foveate train {recipe} {typed}".rstrip() + several, markup=False)
+    several = ["--nproc", str(machine.count)] if machine.count > 1 else []
+    typed = shlex.join(["foveate", "train", str(recipe), *overrides, *found.best.overrides, *several])
+    console.print(f"suggested: {typed}", markup=False)
 
 
 def _shown(found: MachinePlan) -> list[Setting]:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from foveate.config.recipe import Recipe
+from foveate.config.rules import broken_rules
 from foveate.config.suggest import listed, nearest
-from foveate.config.train import RecomputeMode
+from foveate.config.train import RecomputeMode, TrainSection
 from foveate.errors import FoveateError
 from foveate.gpus import GPUS, Gpu
 from foveate.machine import memory_bytes
@@ -34,6 +35,7 @@ _NEAR = 1.05  # times the fastest is as fast, as far as this can be told
 _RESERVED_BYTES = 1 << 30  # a GPU's context; Python and torch beside a CPU's weights
 _TRACED_TOKENS = 4096  # of the longer of two rows that are traced: more would take time, and pixels memory
 _SIZES = (2048, 4096, 8192, 16384, 32768, 65536)  # batch.max_tokens that are tried beside the recipe's
+_PARTS = TrainSection.model_fields["checkpoint_parts"].get_default(call_default_factory=True, validated_data={})
 _MODES: tuple[RecomputeMode, ...] = ("none", "selective", "full")
 
 
@@ -104,11 +106,13 @@ def parse_machine(text: str, prices: Mapping[str, float], *, width: int = 1024, 
         prices: USD an hour by the card's name, in place of those of the table.
         width, dtype: of the products that a CPU is measured with.
     """
-    name, _, number = text.lower().partition(":")
-    if number and not (number.isdecimal() and int(number) > 0):
+    name, colon, number = text.lower().partition(":")
+    if colon and not (number.isdecimal() and int(number) > 0):
         raise FoveateError(f"{number!r} is no number of cards", where=f"--gpu {text}", fix="write e.g. h200:8")
     count = int(number or 1)
     if name == "cpu":
+        if count != 1:
+            raise FoveateError("there is one cpu to plan for: this machine's", where=f"--gpu {text}", fix="write --gpu cpu")
         rate = matmul_rate(torch.device("cpu"), dtype, width)
         return Machine(
             name="cpu",
@@ -149,7 +153,7 @@ def plan(
     Raises FoveateError for whatever is wrong with recipe, data or machines.
     """
     for text in machines:  # mistakes answer at once
-        if text.lower().partition(":")[0] != "cpu":
+        if text.lower() != "cpu":
             parse_machine(text, prices)
     prepared = prepare(recipe, allow_code=allow_code)
     if prepared.encoder is None:
@@ -202,6 +206,7 @@ class _Work:
             self._setting(machine, share, strategy, mode, size)
             for strategy in strategies
             for mode in self._modes
+            if not _refused(self._recipe, strategy, mode)
             for size in self._sizes(machine.count)
         ]
         fitting = [setting for setting in found if setting.fits]
@@ -220,6 +225,8 @@ class _Work:
         """Values of batch.max_tokens that make a difference: a row is never longer than a device's share of a step."""
         whole = self._sample.step_tokens / devices
         asked = self._recipe.batch.max_tokens
+        if self._recipe.batch.rows is not None:  # rows of another length would make other steps
+            return [asked]
         return sorted({asked, *(size for size in _SIZES if self._sample.longest <= size < 2 * whole)})
 
     def _setting(self, machine: Machine, mfu: float, strategy: Strategy, mode: RecomputeMode, size: int) -> Setting:
@@ -285,12 +292,27 @@ class _Work:
 
     def _overrides(self, strategy: Strategy, mode: RecomputeMode, size: int) -> tuple[str, ...]:
         recipe = self._recipe
+        parts = [*_PARTS] if mode == "none" else recipe.train.checkpoint_parts  # there is nothing that they would choose
         changed = {
             "parallel.strategy": (recipe.parallel.strategy, strategy if strategy != "single" else recipe.parallel.strategy),
             "train.gradient_checkpointing": (recipe.train.gradient_checkpointing, mode),
+            "train.checkpoint_parts": (recipe.train.checkpoint_parts, parts),
             "batch.max_tokens": (recipe.batch.max_tokens, size),
         }
-        return tuple(f"{key}={after}" for key, (before, after) in changed.items() if before != after)
+        return tuple(f"{key}={_written(after)}" for key, (before, after) in changed.items() if before != after)
+
+
+def _refused(recipe: Recipe, strategy: Strategy, mode: RecomputeMode) -> bool:
+    """Whether a recipe that says so would break a rule: 8-bit states can't be sharded, for instance."""
+    train, parallel = {"gradient_checkpointing": mode}, {} if strategy == "single" else {"strategy": strategy}
+    if mode == "none":
+        train["checkpoint_parts"] = [*_PARTS]
+    sections = {"train": recipe.train.model_copy(update=train), "parallel": recipe.parallel.model_copy(update=parallel)}
+    return any(broken_rules(dict(recipe) | sections))
+
+
+def _written(value: object) -> str:
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
 
 
 def _between(first: int, second: int, away: float) -> int:

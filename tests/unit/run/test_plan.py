@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from foveate.config.batch import BatchSection
 from foveate.errors import DataError, FoveateError
 from foveate.gpus import GPUS, known_gpu
 from foveate.model.flops import matmul_rate
@@ -66,6 +67,10 @@ def test_machines():
         parse_machine("h200:0", {})
     with pytest.raises(FoveateError, match="'many' is no number of cards"):
         parse_machine("h200:many", {})
+    with pytest.raises(FoveateError, match="'' is no number of cards"):
+        parse_machine("h200:", {})
+    with pytest.raises(FoveateError, match="one cpu to plan for"):
+        parse_machine("cpu:4", {})
     cpu = parse_machine("cpu", {})
     assert cpu.flops_per_s > 1e8 and cpu.memory_bytes > 2**28 and cpu.usd_per_hour == 0
 
@@ -98,7 +103,8 @@ def test_a_plan_says_what_fits_what_it_costs_and_what_to_change(planned, prepare
     assert one.best.usd == pytest.approx(one.best.run_s / 3600 * 2.0) and one.best.run_s == pytest.approx(8 * one.best.step_s)
     assert "train.gradient_checkpointing=none" in one.best.overrides
     by_mode = {setting.gradient_checkpointing: setting.memory.activations for setting in one.settings if setting.max_tokens == 128}
-    assert by_mode["none"] > by_mode["selective"] > by_mode["full"]
+    # Of two blocks the last holds little: recomputing all of them saves no more than recomputing what is cheap.
+    assert by_mode["none"] > by_mode["selective"] >= by_mode["full"]
     sharded = next(setting for setting in eight.settings if setting.strategy == "fsdp2")
     whole = next(setting for setting in eight.settings if setting.strategy == "ddp")
     assert sharded.memory.optimizer * 8 == pytest.approx(whole.memory.optimizer, abs=8)
@@ -112,6 +118,26 @@ def test_where_nothing_fits_there_is_no_suggestion(recipe, monkeypatch):
     monkeypatch.setitem(gpus.GPUS, "small", small)  # a card with no more than what a process takes by itself
     (found,) = plan(recipe, ("small:2",), prices={}, mfu=0.2).machines
     assert found.best is None and found.mfu == 0.2 and not any(setting.fits for setting in found.settings)
+
+
+def changed(recipe, **sections):
+    """The recipe with other values in some of its sections."""
+    return recipe.model_copy(update={name: vars(recipe)[name].model_copy(update=values) for name, values in sections.items()})
+
+
+def test_only_what_the_rules_of_recipes_take_is_planned(recipe):
+    (found,) = plan(changed(recipe, optim={"name": "adafactor"}), ("h200:2",), prices={}).machines
+    assert {setting.strategy for setting in found.settings} == {"ddp"}  # its states can't be sharded
+    compiled = changed(recipe, train={"compile": True, "checkpoint_parts": ["language"]})
+    (found,) = plan(compiled, ("h200",), prices={}).machines
+    assert {setting.gradient_checkpointing for setting in found.settings} == {"none", "full"}
+    assert found.best.overrides == ("train.gradient_checkpointing=none", "train.checkpoint_parts=[language,vision]")
+
+
+def test_rows_keep_their_length(recipe):
+    by_rows = recipe.model_copy(update={"batch": BatchSection(rows=60, max_tokens=512)})
+    (found,) = plan(by_rows, ("h200",), prices={}).machines
+    assert {setting.max_tokens for setting in found.settings} == {512}  # another one would make other steps
 
 
 def test_a_cpu_is_measured(recipe):
