@@ -120,7 +120,7 @@ class Finished:
     used: int
     quarantined: int
     time_s: float
-    features: str = ""  # what a cache of features did, in words
+    features: str = ""  # what the caches of features and of decoded media did, in words, a line each
 
 
 Event = Started | Stepped | Evaluated | Saved | Quarantined | Finished

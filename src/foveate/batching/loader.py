@@ -20,6 +20,7 @@ from foveate.batching.user import UserCollate, collated_by_user
 from foveate.config.batch import BatchSection
 from foveate.data.mixture import Mixture
 from foveate.data.scan import quarantined
+from foveate.data.store import Counts
 from foveate.encode.encoder import Encoder
 from foveate.errors import DataError, FoveateError
 from foveate.events import Quarantined
@@ -40,6 +41,7 @@ class StepData:
     shared_media: int = 0  # those not encoded again, since another conversation of the row has them
     shared_tokens: int = 0  # tokens not computed again, for the same reason
     positions: int = 0  # computed token positions, padding and dummies included
+    decoded: Counts | None = None  # what making this step did to the cache of decoded media; None without one
     error: FoveateError | None = None  # raised by the training process, since a worker can only hand it over
 
 
@@ -90,10 +92,16 @@ class StepSource(Dataset):
         return self.plan.total_steps
 
     def __getitem__(self, k: int) -> StepData:
+        before = self._decoded()
         try:
-            return self._build(k)
+            data = self._build(k)
         except FoveateError as error:
             return StepData(step=k, batches=(), error=error)
+        return data if before is None else replace(data, decoded=self._decoded() - before)
+
+    def _decoded(self) -> Counts | None:
+        counts = self.encoder.decoded if self.encoder is not None else None
+        return None if counts is None else replace(counts)
 
     def _build(self, k: int) -> StepData:
         slots, holes = self.plan.step(k), {}

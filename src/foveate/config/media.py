@@ -13,6 +13,8 @@ from foveate.config.base import FilePath, Section
 DOMAIN = re.compile(
     r"(?:(?P<below>\*\.)(?=[a-z0-9-]+\.))?(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::(?P<port>\d{1,5}))?", re.IGNORECASE
 )
+# Fields that change where media come from and what is kept of them, not what they are.
+KEEPING = frozenset("fetch fetch_max_mb fetch_timeout_s fetch_cache cache_features cache_decoded cache_gb cache_folder".split())
 
 
 class MediaSection(Section):
@@ -37,9 +39,16 @@ class MediaSection(Section):
         description="Keep what a frozen tower and projector make of media, so that later epochs neither decode nor encode them: `memory` "
         "for this run, `disk` for later runs too. Off, with a note saying why, where something in them is random or trained.",
     )
-    cache_gb: float = Field(8.0, gt=0, description="The most that cached features may take, in gigabytes; those used longest ago go first.")
+    cache_decoded: Literal["off", "disk"] = Field(
+        "off",
+        description="Keep decoded media on disk, for later epochs and runs: images that a source's `max_pixels` shrinks, chosen frames of "
+        "clips, sounds that are compressed or resampled. They are read back bit for bit.",
+    )
+    cache_gb: float = Field(
+        8.0, gt=0, description="The most that cached features and decoded media may take, in gigabytes; what was used longest ago goes."
+    )
     cache_folder: FilePath | None = Field(
-        None, description="Folder of the features cached on disk; `features` in Foveate's cache folder when unset."
+        None, description="Folder of what is cached on disk; `features` in Foveate's cache folder when unset."
     )
     fetch_cache: FilePath | None = Field(
         None, description="Folder of fetched media, by the hash of their content; `media` in Foveate's cache folder when unset."

@@ -110,10 +110,10 @@ def _media(media: MediaSection) -> Iterator[Broken]:
         if not media.fetch and media.model_dump()[name] != defaults[name].default:
             yield Broken(path=f"media.{name}", problem="has no effect: nothing is fetched", fix="remove it, or name domains in media.fetch")
     for name, needed in (("cache_gb", ("memory", "disk")), ("cache_folder", ("disk",))):
-        if media.cache_features not in needed and media.model_dump()[name] != defaults[name].default:
-            problem = f"has no effect: media.cache_features is {media.cache_features}"
-            fix = f"remove it, or set media.cache_features to {' or '.join(needed)}"
-            yield Broken(path=f"media.{name}", problem=problem, fix=fix, also=("media.cache_features",))
+        if not {media.cache_features, media.cache_decoded} & set(needed) and media.model_dump()[name] != defaults[name].default:
+            problem = f"has no effect: media.cache_features is {media.cache_features} and media.cache_decoded {media.cache_decoded}"
+            fix = f"remove it, or set media.cache_features to {' or '.join(needed)}, or media.cache_decoded to disk"
+            yield Broken(path=f"media.{name}", problem=problem, fix=fix, also=("media.cache_features", "media.cache_decoded"))
 
 
 def _model(model: ModelSection) -> Iterator[Broken]:
@@ -290,6 +290,8 @@ def recipe_notes(recipe: Recipe) -> tuple[str, ...]:
     tuning = recipe.tuning
     if recipe.data.collate is not None and recipe.batch.pack:
         notes.append("batch.pack: batches of your own data.collate function are never packed")
+    if recipe.data.collate is not None and recipe.media.cache_decoded != "off":
+        notes.append("media.cache_decoded has no effect: data.collate opens the media")
     if recipe.train.steps is not None and recipe.train.epochs != 1.0:
         notes.append(f"train.epochs ({recipe.train.epochs:g}) has no effect: train.steps ({recipe.train.steps}) takes its place")
     if tuning.type == "full":

@@ -11,9 +11,10 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -31,9 +32,23 @@ _FULL, _EVICTED = 15 / 16, 7 / 8  # of the limit: where eviction begins, and wha
 class Counts:
     """What one process did to a store; bytes are those of files."""
 
+    found: int = 0
+    missed: int = 0
+    damaged: int = 0  # of those missed: there, but not as they were written
     written: int = 0
     written_bytes: int = 0
     evicted: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts.of(one + another for one, another in zip(astuple(self), astuple(other), strict=True))
+
+    def __sub__(self, earlier: Counts) -> Counts:
+        return Counts.of(one - another for one, another in zip(astuple(self), astuple(earlier), strict=True))
+
+    @classmethod
+    def of(cls, numbers: Iterable[float]) -> Counts:
+        """From the numbers of `astuple`."""
+        return cls(**dict(zip(cls.__slots__, map(int, numbers), strict=True)))
 
 
 class Store:
@@ -50,6 +65,12 @@ class Store:
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         """The tensors of a key; None where they are not there, or not as they were written."""
+        found = self._load(key)
+        self.counts.found += found is not None
+        self.counts.missed += found is None
+        return found
+
+    def _load(self, key: str) -> dict[str, Tensor] | None:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -61,6 +82,7 @@ class Store:
         except OSError:
             return None
         if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
+            self.counts.damaged += 1
             return None
         try:
             return load(body)
@@ -68,20 +90,20 @@ class Store:
             return None
 
     def save(self, key: str, tensors: dict[str, Tensor]) -> None:
-        """Keep the tensors, on the CPU. Nothing is raised: what can't be kept is computed again."""
+        """Keep the tensors, on the CPU. Nothing is raised: what can't be kept is made again, with a warning when it begins."""
         from safetensors.torch import save
 
-        if self.failure:
+        # What is larger would drive everything else out.
+        if self.failure or sum(tensor.nbytes for tensor in tensors.values()) > self.limit_bytes * (1 - _EVICTED):
             return
         body = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         size = len(_MAGIC) + _DIGEST_BYTES + len(body)
-        if size > self.limit_bytes * (1 - _EVICTED):  # it would drive everything else out
-            return
         try:
             with self._room(size):
                 self._write(self._path(key), hashlib.sha256(body).digest(), body)
         except OSError as error:
             self.failure = error.strerror or str(error)
+            warnings.warn(f"nothing more is kept in {self.folder}: {self.failure}", stacklevel=2)
             return
         self._since += size
         self.counts.written += 1

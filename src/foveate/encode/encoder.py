@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foveate.config.media import MediaSection
+from foveate.config.media import KEEPING, MediaSection
+from foveate.data.store import Counts
 from foveate.encode.chat import to_chat
 from foveate.encode.expand import Expansion
 from foveate.encode.lean import VERSION as LEAN_VERSION
@@ -44,8 +45,6 @@ _DROPPED = frozenset(
 )
 # Outputs that go along the ids, [1, T] or [1, T, ...]. The last say which images a token looks at, in families with cross attention.
 _TOKEN_NAMES = frozenset({"input_ids", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "cross_attention_mask"})
-# Rules that change where media come from and what is kept of them, not what they are.
-_KEEPING = {"fetch", "fetch_max_mb", "fetch_timeout_s", "fetch_cache", "cache_features", "cache_gb", "cache_folder"}
 _PARTS = frozenset({"image_processor", "video_processor", "feature_extractor", "audio_processor"})
 _RULES = MediaSection()
 
@@ -231,6 +230,11 @@ class Encoder:
         return frozenset(self._facts.placeholders)
 
     @property
+    def decoded(self) -> Counts | None:
+        """What this process found among decoded media and what it added to them; None where none are kept."""
+        return self._inputs.kept.counts if self._inputs.kept is not None else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was found out about the template that a user should know."""
         return (*self._facts.notes, *([self._not_lean] if self._not_lean else []))
@@ -245,7 +249,7 @@ class Encoder:
             "version": _VERSION,
             "processor": json.loads(processor.to_json_string()),
             "parts": {name: part.to_dict() for name, part in sorted(vars(processor).items()) if name in _PARTS},
-            "media": rules.model_dump(exclude=_KEEPING),
+            "media": rules.model_dump(exclude=KEEPING),
         }
         if not media_only:
             seen["tokenizer"] = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()

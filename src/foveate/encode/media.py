@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from foveate.config.media import MediaSection
 from foveate.data import media
+from foveate.data.media.kept import decoded_media
 from foveate.errors import DataError
 from foveate.types import Audio, Conversation, Image, MediaKind, Video, kind_of
 
@@ -54,7 +56,8 @@ class MediaInputs:
     def __init__(self, processor: ProcessorMixin, *, rules: MediaSection, arrays: bool = False) -> None:
         parts = vars(processor)
         self._rules = rules
-        self._open_image = media.open_pixels if arrays else media.open_image
+        self._arrays = arrays
+        self.kept = decoded_media(rules)
         self._features = parts.get("feature_extractor") or parts.get("audio_processor")
         self._videos = parts.get("video_processor")
         self.rate_hz = int(self._features.sampling_rate) if self._features is not None else 16_000
@@ -72,16 +75,35 @@ class MediaInputs:
         loaded: dict[str, list] = defaultdict(list)
         for part in conversation.media:
             if isinstance(part, Image):
-                loaded["image"].append(self._open_image(part, rules=self._rules))
+                loaded["image"].append(self._image(part))
             elif isinstance(part, Audio):
-                samples = media.load_audio(part, self.rate_hz, rules=self._rules)
+                samples = self._samples(part)
                 self._check_heard(len(samples), part)
                 loaded["audio"].append(samples)
             else:
-                frames, metadata = media.load_video(part, rules=self._rules, choose=partial(self._frames, part))
+                frames, about = self._clip(part)
                 loaded["video"].append(frames)
-                loaded["metadata"].append(metadata)
+                loaded["metadata"].append(about)
         return self._arguments(loaded)
+
+    def _image(self, part: Image) -> Pillow.Image | np.ndarray:
+        if self.kept is not None:
+            pixels = self.kept.pixels(part)
+            return pixels if self._arrays else _picture(pixels)
+        return (media.open_pixels if self._arrays else media.open_image)(part, rules=self._rules)
+
+    def _samples(self, part: Audio) -> np.ndarray:
+        if self.kept is not None:
+            return self.kept.samples(part, self.rate_hz)
+        return media.load_audio(part, self.rate_hz, rules=self._rules)
+
+    def _clip(self, part: Video) -> tuple[np.ndarray, dict[str, Any]]:
+        choose = partial(self._frames, part)
+        if self.kept is None:
+            return media.load_video(part, rules=self._rules, choose=choose)
+        # All that `_frames` goes by beside the clip and its record.
+        chosen_by = {"class": repr(type(self._videos)), **self._videos.to_dict(), "transformers": metadata.version("transformers")}
+        return self.kept.frames(part, choose, chosen_by=chosen_by)
 
     def sizes(self, conversation: Conversation) -> list[Size]:
         """The size of every medium, from headers. Raises DataError."""
@@ -199,6 +221,12 @@ class MediaInputs:
                 where=part.name,
                 fix="set `num_frames` on the record's video",
             ) from error
+
+
+def _picture(pixels: np.ndarray) -> Pillow.Image:
+    from PIL import Image as Pillow
+
+    return Pillow.fromarray(pixels)
 
 
 def _shape(picture: Pillow.Image | np.ndarray | torch.Tensor) -> tuple[int, int]:

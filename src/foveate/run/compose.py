@@ -90,9 +90,11 @@ def drive(session: Session, run: Run) -> None:
     session.train_time_s = time.perf_counter() - began
     if done:
         finish(session, run)
-    kept = "" if session.features is None else session.features.summary()
-    session.notes += [kept] if kept else []
-    finished = session.accounts.finished(run.step, "done" if done else "interrupted", time.perf_counter() - session.started, kept)
+    kept = [] if session.features is None else [session.features.summary()]
+    kept += [session.decoded.summary()] if recipe.media.cache_decoded != "off" and session.prepared.encoder is not None else []
+    session.notes += kept
+    why = "done" if done else "interrupted"
+    finished = session.accounts.finished(run.step, why, time.perf_counter() - session.started, "\n".join(kept))
     run.emit(finished)
     write_facts(session, run, status=finished.why)
     on_first(session.ranks, lambda: write_report(session.options.run_dir))
@@ -143,7 +145,9 @@ def make_run(session: Session) -> Run:
     run = Run(
         total_steps=plan.total_steps,
         step=0,
-        batches=lambda first: iterate(source, first=first, last=plan.total_steps, workers=workers, most_bytes=most_bytes),
+        batches=lambda first: session.decoded.counting(
+            iterate(source, first=first, last=plan.total_steps, workers=workers, most_bytes=most_bytes)
+        ),
         train_step=lambda data, stop: stepper.run(data, stop=stop),
         set_rates=lambda step: set_rates(session.optimizer, recipe.optim, step, plan.total_steps),
         evaluate=evaluate,

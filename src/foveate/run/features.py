@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from foveate.batching.collate import collate_padded
 from foveate.batching.frames import as_images
 from foveate.batching.units import Cacheable, UnitEncoder
 from foveate.config.media import MediaSection
-from foveate.data.files import cache_folder, why_unwritable
+from foveate.data.files import why_unwritable
+from foveate.data.media.kept import disk_folder
 from foveate.data.store import Store
 from foveate.dist.mesh import Ranks, all_reduce_sum, on_first
 from foveate.dist.strategy import Strategy, unwrap
@@ -56,7 +56,7 @@ class Features:
         counts = [self.cut.seen, self.cut.found, self.cut.computed, done.written, done.written_bytes, done.evicted]
         seen, found, computed, written, size, evicted = map(int, all_reduce_sum(counts))
         if not seen:
-            return "cached features: no media were trained on"
+            return "cached features: no media were trained on whose features are kept"
         return (
             f"cached features: of {seen:,} conversations' media {found:,} ({found / seen:.0%}) were found and {computed:,} computed; "
             f"{written:,} written ({size / 1e6:,.1f} MB), {evicted:,} evicted"
@@ -73,8 +73,8 @@ class _Found:
 
 
 def require_folder(section: MediaSection) -> None:
-    """Raises FoveateError where features can't be kept in `media.cache_folder`; nothing is asked of the folder when it is unset."""
-    if section.cache_features != "disk" or section.cache_folder is None:
+    """Raises FoveateError where nothing can be kept in `media.cache_folder`; nothing is asked of the folder when it is unset."""
+    if "disk" not in (section.cache_features, section.cache_decoded) or section.cache_folder is None:
         return
     if why := why_unwritable(Path(section.cache_folder)):
         raise FoveateError(why, where="media.cache_folder", fix="choose another place, or leave it out for Foveate's own cache folder")
@@ -102,7 +102,8 @@ def keeping_features(
         yield None
         return
     with _folder(section, ranks) as (folder, where):
-        store = Store(folder, limit_bytes=int(section.cache_gb * 1e9), writers=ranks.world)
+        both = section.cache_features == section.cache_decoded  # in one folder, each with half of what is written there unseen
+        store = Store(folder, limit_bytes=int(section.cache_gb * 1e9), writers=ranks.world * (2 if both else 1))
         features = _made(prepared, model, found, store, ranks=ranks, autocast=autocast)
         kinds = " and ".join(found.learned)
         notes.append(f"features of {kinds} input are computed once and kept {where}, at most {section.cache_gb:g} GB")
@@ -149,13 +150,7 @@ def _made(
 ) -> Features:
     methods = {method.name: method for learned in found.learned.values() for method in learned.methods}
 
-    def save(key: str, features: dict[str, Tensor]) -> None:
-        before = store.failure
-        store.save(key, features)
-        if store.failure and not before:
-            warnings.warn(f"features are no longer kept in {store.folder}: {store.failure}", stacklevel=2)
-
-    cut = FeatureCut(model, tuple(methods.values()), save)
+    cut = FeatureCut(model, tuple(methods.values()), store.save)
     made_with = {
         "version": _VERSION,
         "encoder": prepared.encoder.fingerprint(media_only=True),
@@ -180,7 +175,7 @@ def _made(
 def _folder(section: MediaSection, ranks: Ranks) -> Iterator[tuple[Path, str]]:
     """(where features are kept, how a note calls it), the same on every rank."""
     if section.cache_features == "disk":
-        kept = Path(section.cache_folder) if section.cache_folder is not None else on_first(ranks, lambda: cache_folder("features"))
+        kept = on_first(ranks, lambda: disk_folder(section))
         yield kept, f"in {kept}"
         return
     with ram_folder(ranks, size=int(section.cache_gb * 1e9)) as (folder, in_ram):

@@ -34,6 +34,7 @@ FREE_KEYS = (
     "data.preflight",
     "parallel",
     "model.offline",
+    "media.cache_decoded",
     "media.cache_gb",
     "media.cache_folder",
     "evaluate.batch_size",

@@ -313,6 +313,12 @@ def test_settings_of_a_cache_that_is_not_there_are_refused(tmp_path: Path, media
     (line,) = problems(tmp_path, f"{DATA}media: {{{media}}}\n")
     assert f"media.{path}" in line and "has no effect: media.cache_features is" in line
     assert load(tmp_path, DATA + "media: {cache_features: disk, cache_gb: 3.0, cache_folder: kept}\n").media.cache_gb == 3.0
+    assert load(tmp_path, DATA + "media: {cache_decoded: disk, cache_gb: 3.0, cache_folder: kept}\n").media.cache_gb == 3.0
+
+
+def test_decoded_media_are_not_kept_for_a_collate_function_and_a_note_says_so(tmp_path: Path):
+    recipe = load(tmp_path, "data: {train: [{path: a.jsonl}], collate: 'f.py:f'}\nmedia: {cache_decoded: disk}\n")
+    assert "media.cache_decoded has no effect: data.collate opens the media" in recipe_notes(recipe)
 
 
 ROWS = [

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from foveate.config.media import MediaSection
 from foveate.dist.mesh import Ranks
+from foveate.errors import FoveateError
+from foveate.run.features import require_folder
 from foveate.run.ram import ram_folder, remove_stale
 
 
@@ -39,3 +42,10 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_is_not(tmp_
         fcntl.flock(file, fcntl.LOCK_SH)
         remove_stale(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "foveate-features-alive", "foveate-features-young"]
+
+
+@pytest.mark.parametrize("kept", ["cache_features", "cache_decoded"])
+def test_a_folder_that_can_not_be_written_is_an_error_before_anything_is_computed(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FoveateError, match="is no folder"):
+        require_folder(MediaSection(**{kept: "disk", "cache_folder": str(tmp_path / "file")}))

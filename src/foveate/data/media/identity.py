@@ -24,7 +24,7 @@ def identity(conversation: Conversation, *, rules: MediaSection = _RULES) -> tup
 
     A file is read once and then known by its path, size, inode and time of change. Raises the DataError that opening it would.
     """
-    return tuple(_by_content(medium, rules) for medium in conversation.media)
+    return tuple(medium_identity(medium, rules) for medium in conversation.media)
 
 
 def same_media_key(conversation: Conversation) -> tuple[str, ...]:
@@ -35,10 +35,11 @@ def same_media_key(conversation: Conversation) -> tuple[str, ...]:
     return tuple(_by_name(medium) for medium in conversation.media)
 
 
-def _by_content(medium: Media, rules: MediaSection) -> str:
+def medium_identity(medium: Media, rules: MediaSection) -> str:
+    """That of one medium, see `identity`."""
     frames = frame_list(medium) if isinstance(medium, Video) else None
     if frames is not None:
-        return _joined(medium, [_by_content(frame, rules) for frame in frames])
+        return _joined(medium, [medium_identity(frame, rules) for frame in frames])
     if medium.data is not None:
         return _joined(medium, [hashlib.sha256(medium.data).hexdigest()])
     return _joined(medium, [_hash_of_file(medium, rules)])

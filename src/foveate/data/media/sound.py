@@ -23,6 +23,7 @@ from foveate.errors import DataError
 from foveate.types import Audio
 
 _BY_PYAV = frozenset({"mp3", "m4a", "aac", "mp4", "matroska"})
+_AS_THEY_ARE = frozenset({"wav", "aiff", "au"})
 _UNKNOWN = 1 << 62  # samples; what libsndfile gives, and more, for a FLAC stream that does not say
 _HIGHEST_RATE_HZ = 768_000
 _AT_ONCE = 1 << 26  # numbers read at a time, all channels together: 256 MiB
@@ -69,6 +70,15 @@ def audio_samples(audio: Audio, rate_hz: int, *, rules: MediaSection) -> int:
             frames, rate = _counts.of(audio, blob, kind, rules)
         _check_length(audio, frames, rate, rules)
     return _resampled_length(frames, rate, rate_hz)
+
+
+def is_plain(audio: Audio, rate_hz: int, *, rules: MediaSection) -> bool:
+    """Whether the file holds samples as they are, at this rate, so that loading it is reading it; by its header. The same DataErrors."""
+    with _sound(audio, rules) as (blob, kind):
+        if kind not in _AS_THEY_ARE:
+            return False
+        with _by_soundfile(audio, blob) as file:
+            return file.samplerate == rate_hz
 
 
 def _resampled_length(frames: int, rate: int, rate_hz: int) -> int:
