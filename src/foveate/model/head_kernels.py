@@ -95,12 +95,20 @@ def candidates(section: ModelSection, device: torch.device) -> tuple[list[str], 
     return found, "no kernel for it is installed"
 
 
-def choose_head(section: ModelSection, model: nn.Module, device: torch.device, compute: torch.dtype | None) -> tuple[Fused | None, str]:
+def choose_head(
+    section: ModelSection, model: nn.Module, device: torch.device, compute: torch.dtype | None, *, before: str | None = None
+) -> tuple[Fused | None, str]:
     """The fastest kernel that is equal, for the head of a model that is tuned and not yet spread, and a line that says why.
 
-    `compute` is autocast's type, None where there is no autocast. Raises ModelError where a kernel was asked for by name and can't be used.
+    Raises ModelError where a kernel was asked for by name and can't be used.
+
+    Args:
+        compute: autocast's type, None where there is no autocast.
+        before: what a run that is resumed began with, `chunked` or a kernel: it goes on with that where it can, however fast it is now.
     """
     names, why = candidates(section, device)
+    if names and before is not None and section.head == "auto":
+        names, why = [name for name in names if name == before], "as when the run began"
     if not names:
         return None, f"{_OURS}, {why}"
     found = plain_head(model)
@@ -109,15 +117,15 @@ def choose_head(section: ModelSection, model: nn.Module, device: torch.device, c
         if section.head != "auto":
             raise ModelError(more, where="model.head", fix="leave it at auto")
         return None, f"{_OURS}: {more}"
-    return fastest(section.head, Trial(*found, device, compute), names)
+    return fastest(section.head, Trial(*found, device, compute), names, least=0.0 if before is not None else _FASTER)
 
 
-def fastest(asked: str, trial: Trial, names: Sequence[str]) -> tuple[Fused | None, str]:
-    """The choice among `names`, which are installed, as `choose_head` gives it."""
+def fastest(asked: str, trial: Trial, names: Sequence[str], *, least: float = _FASTER) -> tuple[Fused | None, str]:
+    """The choice among `names`, which are installed, as `choose_head` gives it; at least `least` times as fast as Foveate's own."""
     tried = {name: trial.of(name) for name in names}
     told = "; ".join(f"{name} {says}" for name, (_, says) in tried.items())
     best = max(names, key=lambda name: tried[name][0])
-    if tried[best][0] >= _FASTER or (asked != "auto" and tried[best][0] > 0):
+    if tried[best][0] >= (least if asked == "auto" else 0.0) and tried[best][0] > 0:
         return trial.fused(best), f"loss of the head: {best}, proven on this device against a chunk of positions at a time ({told})"
     if asked != "auto":
         raise ModelError(told, where="model.head", fix="leave it at auto")
@@ -149,7 +157,7 @@ class Trial:
 
     def fused(self, name: str) -> Fused:
         """One of `KERNELS`, for the type of numbers that is tried here."""
-        return Fused(kernel=KERNELS[name][0], dtype=self._compute or self.layer.weight.dtype, device=self._device.type)
+        return Fused(name=name, kernel=KERNELS[name][0], dtype=self._compute or self.layer.weight.dtype, device=self._device.type)
 
     def of(self, name: str) -> tuple[float, str]:
         """How many times as fast as Foveate's own code a kernel is, 0 where it can't be used, and that in words."""

@@ -54,6 +54,7 @@ Kernel = Callable[[Job], tuple[Tensor, Tensor | None, Tensor | None, Tensor | No
 class Fused:
     """A kernel that was proven on a kind of device for a type of numbers; used for nothing else."""
 
+    name: str
     kernel: Kernel
     dtype: torch.dtype
     device: str

@@ -57,6 +57,7 @@ class Session:
     listeners: Sequence[Listener]
     fingerprints: dict[str, str]  # taken once, at the start: what a file became since is not what this run trained on
     notes: list[str]
+    head: str  # what its loss is computed with, see model/head_kernels.py
     features: Features | None = None
     decoded: Decoded = field(default_factory=Decoded)
     best: Best | None = None
@@ -77,9 +78,16 @@ class Session:
 
 
 def build(
-    prepared: Prepared, options: Options, ranks: Ranks, accounts: Accounts, listeners: Sequence[Listener], fingerprints: dict[str, str]
+    prepared: Prepared,
+    options: Options,
+    ranks: Ranks,
+    accounts: Accounts,
+    listeners: Sequence[Listener],
+    fingerprints: dict[str, str],
+    *,
+    head: str | None = None,
 ) -> Session:
-    """Load weights, choose what is trained, spread it over the processes."""
+    """Load weights, choose what is trained, spread it over the processes. `head`: what a run that is resumed computes its loss with."""
     recipe = prepared.recipe
     torch.manual_seed(recipe.train.seed)
     compute = autocast_dtype(recipe, ranks)
@@ -99,7 +107,7 @@ def build(
         notes.append(f"computed at scored positions only, beside the head: {', '.join(map(bare_name, last))}")
     strategy = choose_strategy(recipe.parallel, ranks, precision="bfloat16" if compute else "float32")
     notes += save_memory(prepared, accounts.plan, model, ranks, strategy=strategy.name, autocast=compute)
-    fused, why = on_first(ranks, lambda: choose_head(recipe.model, model, ranks.device, compute))
+    fused, why = on_first(ranks, lambda: choose_head(recipe.model, model, ranks.device, compute, before=head))
     if fused is not None:
         use_kernel(model, fused)
     if whole is None:
@@ -117,6 +125,7 @@ def build(
         listeners=listeners,
         fingerprints=fingerprints,
         notes=notes,
+        head="chunked" if fused is None else fused.name,
     )
 
 

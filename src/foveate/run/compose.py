@@ -47,14 +47,14 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
     """
     on_first(ranks, lambda: require_folder(recipe.media))
     prepared = prepare(recipe, allow_code=options.allow_code)
-    found = checkpoint.find(options.resume, ranks) if options.resume else None
+    found, head = checkpoint.find(options.resume, ranks) if options.resume else None, None
     fingerprints = fingerprints_of(prepared)
     if found is not None:  # before anything slow
         now = RunState(step=0, recipe=recipe.model_dump(mode="json"), fingerprints=fingerprints)
-        on_first(ranks, lambda: checkpoint.refuse_differences(found.path, checkpoint.read_state(found.path), now))
+        head = on_first(ranks, lambda: checkpoint.check_state(found.path, now)).versions.get("head")
     accounts = Accounts.open(prepared, options.run_dir, ranks)
     accounts.preflight(found.path.parents[1] if found is not None else None)
-    session = build(prepared, options, ranks, accounts, listeners, fingerprints)
+    session = build(prepared, options, ranks, accounts, listeners, fingerprints, head=head)
     with keeping_features(prepared, session.model, session.strategy, ranks, notes=session.notes) as session.features:
         run = make_run(session)
         if found is not None:
@@ -218,7 +218,7 @@ def state_of(session: Session, run: Run) -> RunState:
         world=session.ranks.world,
         best=session.best,
         ledger=session.accounts.reasons(),
-        versions={"torch": torch.__version__},
+        versions={"torch": torch.__version__, "head": session.head},
     )
 
 

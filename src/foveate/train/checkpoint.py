@@ -62,7 +62,7 @@ class RunState:
     world: int = 1  # processes that wrote it; may differ on resume
     best: Best | None = None
     ledger: dict[str, int] = field(default_factory=dict)  # the ledger's counts at this step
-    versions: dict[str, str] = field(default_factory=dict)  # torch, transformers ...: recorded, may differ
+    versions: dict[str, str] = field(default_factory=dict)  # torch, the head's kernel: recorded, may differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +195,13 @@ def load_checkpoint(
     checkpoint, or when it belongs to another run, saying what differs.
     """
     found = found or find(path, ranks)
-    state = on_first(ranks, lambda: _checked(found.path, now))
+    state = on_first(ranks, lambda: check_state(found.path, now))
     tensors.read(found.path / manifest.TENSORS, model, optimizer, ranks)
     return Loaded(state=state, path=found.path, notes=found.notes)
 
 
-def _checked(folder: Path, now: RunState) -> RunState:
+def check_state(folder: Path, now: RunState) -> RunState:
+    """The state of a verified checkpoint. Raises CheckpointError naming everything in which the run that wants to go on differs from it."""
     state = read_state(folder)
     refuse_differences(folder, state, now)
     return state

@@ -46,10 +46,14 @@ def without_shares(job: Job) -> tuple[Tensor, Tensor | None, Tensor | None, Tens
     return in_one_piece(replace(job, shares=None))
 
 
+def tried(kernel, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Fused:
+    return Fused(name="tried", kernel=kernel, dtype=dtype, device=device)
+
+
 def at_once(module: nn.Module, hidden: Tensor, scored: Scored, steps: Steps, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Loss and gradients by the kernel above, as test_scoring's `in_chunks`."""
     hidden = hidden.clone().requires_grad_()
-    way = head_of(module, module.forward, hidden.detach().flatten(0, 1), Fused(kernel=in_one_piece, dtype=dtype, device="cpu"))
+    way = head_of(module, module.forward, hidden.detach().flatten(0, 1), tried(in_one_piece, dtype))
     assert way.kernel is in_one_piece
     loss, _ = HeadLoss.apply(hidden, torch.zeros(1), way, scored, steps, 7, True, *way.tensors)
     return [loss.detach(), *torch.autograd.grad(3 * loss, [hidden, *way.tensors])]
@@ -74,7 +78,7 @@ def test_under_autocast_gradients_have_the_types_of_all_logits():
 @pytest.mark.parametrize(("dtype", "device"), [(torch.bfloat16, "cpu"), (torch.float32, "cuda")])
 def test_a_kernel_is_used_for_what_it_was_proven_for(dtype, device):
     module = layer("trained")
-    assert head_of(module, module.forward, torch.zeros(1, WIDTH), Fused(kernel=in_one_piece, dtype=dtype, device=device)).kernel is None
+    assert head_of(module, module.forward, torch.zeros(1, WIDTH), tried(in_one_piece, dtype, device)).kernel is None
 
 
 @pytest.mark.parametrize("name", ["smolvlm", "gemma3"])
@@ -87,7 +91,7 @@ def test_a_model_with_a_kernel_has_its_own_loss_and_gradients(name):
     with torch.no_grad():
         alone = loss.loss_sum(model, batch, keeps_logits=True)
     seen = []
-    head.use_kernel(model, Fused(kernel=lambda job: seen.append(job.cap) or in_one_piece(job), dtype=torch.float32, device="cpu"))
+    head.use_kernel(model, tried(lambda job: seen.append(job.cap) or in_one_piece(job)))
     found = gradients(model, [batch], family)
     assert len(seen) == 1 and found[0] == pytest.approx(wanted[0], rel=1e-6) and found[1].keys() == wanted[1].keys()
     for key, grad in wanted[1].items():
@@ -102,9 +106,9 @@ def test_a_model_with_a_kernel_has_its_own_loss_and_gradients(name):
 def test_a_trial_tells_an_equal_kernel_from_one_that_is_not(steps, compute):
     trial = Trial(layer("trained"), STEPS[steps], CPU, compute, positions=70)
     dtype = compute or torch.float32
-    assert trial.differs(Fused(kernel=in_one_piece, dtype=dtype, device="cpu")) == ""
-    assert "loss is" in trial.differs(Fused(kernel=without_shares, dtype=dtype, device="cpu"))
-    assert trial.speed(Fused(kernel=in_one_piece, dtype=dtype, device="cpu")) > 0
+    assert trial.differs(tried(in_one_piece, dtype)) == ""
+    assert "loss is" in trial.differs(tried(without_shares, dtype))
+    assert trial.speed(tried(in_one_piece, dtype)) > 0
 
 
 def test_a_trial_that_fails_is_told_in_one_line():
@@ -115,17 +119,16 @@ def test_a_trial_that_fails_is_told_in_one_line():
         return job.rows.sum() * float("nan"), job.rows, None, None
 
     trial = Trial(layer("frozen"), (), CPU, None, positions=70)
-    assert trial.differs(Fused(kernel=broken, dtype=torch.float32, device="cpu")) == "RuntimeError: out of shared memory"
-    assert "nan" in trial.differs(Fused(kernel=nowhere, dtype=torch.float32, device="cpu"))
+    assert trial.differs(tried(broken)) == "RuntimeError: out of shared memory"
+    assert "nan" in trial.differs(tried(nowhere))
 
 
 @pytest.mark.parametrize(("least", "asked", "taken"), [(1e-9, "auto", True), (1e9, "auto", False), (1e9, "liger", True)])
 def test_auto_takes_the_equal_one_if_it_is_faster_and_a_name_takes_it_anyway(least, asked, taken, monkeypatch):
-    monkeypatch.setattr(head_kernels, "_FASTER", least)
     monkeypatch.setitem(KERNELS, "liger", (in_one_piece, "torch"))
     monkeypatch.setitem(KERNELS, "cut_cross_entropy", (without_shares, "torch"))
     trial = Trial(layer("frozen"), (), CPU, None, positions=70)
-    fused, why = fastest(asked, trial, list(KERNELS) if asked == "auto" else [asked])
+    fused, why = fastest(asked, trial, list(KERNELS) if asked == "auto" else [asked], least=least)
     assert (fused is not None and fused.kernel is in_one_piece) is taken
     assert ("loss of the head: liger" in why) is taken and "x as fast" in why
     assert asked != "auto" or "cut_cross_entropy can't be used: its loss is" in why
@@ -171,3 +174,16 @@ def test_a_gpu_without_kernels_keeps_to_chunks():
     with pytest.raises(ModelError, match="not installed") as refused:
         choose_head(ModelSection(head="liger"), model, CUDA, torch.bfloat16)
     assert "foveate[kernels]" in refused.value.fix
+
+
+def test_a_resumed_run_goes_on_with_what_it_began_with(monkeypatch):
+    """Times differ from run to run; what is added up in another order differs in its last bits."""
+    monkeypatch.setattr(head_kernels, "candidates", lambda section, device: (list(KERNELS), ""))
+    for name in KERNELS:
+        monkeypatch.setitem(KERNELS, name, (in_one_piece, "torch"))
+    monkeypatch.setattr(head_kernels, "_FASTER", 1e9)
+    model, _ = families.build("smolvlm")
+    assert choose_head(ModelSection(), model, CPU, None)[0] is None
+    assert choose_head(ModelSection(), model, CPU, None, before="chunked")[1].endswith("as when the run began")
+    for name in KERNELS:
+        assert choose_head(ModelSection(), model, CPU, None, before=name)[0].name == name

@@ -59,7 +59,7 @@ def by_kernel(kernel, module: nn.Linear, weighted: bool, steps: Steps, share: fl
     wanted = all_logits(plain(module.weight.requires_grad, module.bias is not None, dtype).double(), hidden.double(), scored, steps)
     usual = all_logits(module, hidden, scored, steps)
     hidden = hidden.clone().requires_grad_()
-    way = head_of(module, module.forward, hidden.detach().flatten(0, 1), Fused(kernel=kernel, dtype=dtype, device="cpu"))
+    way = head_of(module, module.forward, hidden.detach().flatten(0, 1), Fused(name="tried", kernel=kernel, dtype=dtype, device="cpu"))
     assert way.kernel is kernel
     loss, _ = HeadLoss.apply(hidden, torch.zeros(1), way, scored, steps, 7, True, *way.tensors)
     assert loss.dtype == torch.float32
@@ -105,7 +105,7 @@ def test_a_whole_model_by_liger():
     model, _ = families.build("smolvlm")
     batch, family = text_batch(model, weighted=True), family_of(model.config)
     wanted = gradients(model, [batch], family)
-    head.use_kernel(model, Fused(kernel=by_liger, dtype=torch.float32, device="cpu"))
+    head.use_kernel(model, Fused(name="tried", kernel=by_liger, dtype=torch.float32, device="cpu"))
     found = gradients(model, [batch], family)
     assert found[0] == pytest.approx(wanted[0], rel=1e-6)
     for key, grad in wanted[1].items():
