@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 
 import pytest
@@ -241,6 +242,18 @@ def test_a_read_only_folder_is_named(work, model_dir, foveate):
     result = foveate("train", write_recipe(work, model_dir), "train.output=locked/run")
     assert result.code == 2
     assert "locked" in result.err
+
+
+def test_a_limit_on_the_size_of_files_is_named(work, model_dir, foveate):
+    write_set(work, 4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))  # as `ulimit -f` does; Python is told by an error instead of a signal
+    try:
+        result = foveate("train", write_recipe(work, model_dir))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.code == 2
+    assert "too large" in result.err and "ulimit -f" in result.err
 
 
 @pytest.mark.parametrize("preflight", ["none", "headers", "auto"])

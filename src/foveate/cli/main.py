@@ -33,6 +33,7 @@ EXIT_USER_ERROR = 2
 _SURROUNDINGS = {
     errno.ENOSPC: "free space, then go on with --resume",
     errno.EDQUOT: "free space in your quota, then go on with --resume",
+    errno.EFBIG: "files are limited in size here (`ulimit -f`): raise the limit, then go on with --resume",
     errno.EROFS: "write to another place (train.output=...)",
     errno.EACCES: "check its permissions",
     errno.EIO: "the disk failed; write to another place (train.output=...)",

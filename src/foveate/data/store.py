@@ -38,6 +38,7 @@ class Counts:
     written: int = 0
     written_bytes: int = 0
     evicted: int = 0
+    too_large: int = 0  # to be kept at all
 
     def __add__(self, other: Counts) -> Counts:
         return Counts.of(one + another for one, another in zip(astuple(self), astuple(other), strict=True))
@@ -49,6 +50,11 @@ class Counts:
     def of(cls, numbers: Iterable[float]) -> Counts:
         """From the numbers of `astuple`."""
         return cls(**dict(zip(cls.__slots__, map(int, numbers), strict=True)))
+
+    def kept(self) -> str:
+        """What was written, in words for the end of a log."""
+        more = f", {self.too_large:,} too large for media.cache_gb" if self.too_large else ""
+        return f"{self.written:,} written ({self.written_bytes / 1e6:,.1f} MB), {self.evicted:,} evicted{more}"
 
 
 class Store:
@@ -94,7 +100,9 @@ class Store:
         from safetensors.torch import save
 
         # What is larger would drive everything else out.
-        if self.failure or sum(tensor.nbytes for tensor in tensors.values()) > self.limit_bytes * (1 - _EVICTED):
+        large = sum(tensor.nbytes for tensor in tensors.values()) > self.limit_bytes * (1 - _EVICTED)
+        self.counts.too_large += large
+        if self.failure or large:
             return
         body = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         size = len(_MAGIC) + _DIGEST_BYTES + len(body)

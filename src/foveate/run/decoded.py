@@ -31,6 +31,5 @@ class Decoded:
         damaged = f" (the files of {done.damaged:,} were damaged)" if done.damaged else ""
         return (
             f"cached decoded media: of {done.found + done.missed:,} media {done.found:,} ({done.found / (done.found + done.missed):.0%}) "
-            f"were found and {done.missed:,} decoded{damaged}; {done.written:,} written ({done.written_bytes / 1e6:,.1f} MB), "
-            f"{done.evicted:,} evicted"
+            f"were found and {done.missed:,} decoded{damaged}; {done.kept()}"
         )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -21,7 +21,7 @@ from foveate.batching.units import Cacheable, UnitEncoder
 from foveate.config.media import MediaSection
 from foveate.data.files import why_unwritable
 from foveate.data.media.kept import disk_folder
-from foveate.data.store import Store
+from foveate.data.store import Counts, Store
 from foveate.dist.mesh import Ranks, all_reduce_sum, on_first
 from foveate.dist.strategy import Strategy, unwrap
 from foveate.encode.encoder import Encoder
@@ -52,14 +52,13 @@ class Features:
 
     def summary(self) -> str:
         """What the cache did, all ranks together; every rank must ask."""
-        done = self.store.counts
-        counts = [self.cut.seen, self.cut.found, self.cut.computed, done.written, done.written_bytes, done.evicted]
-        seen, found, computed, written, size, evicted = map(int, all_reduce_sum(counts))
+        seen, found, computed = map(int, all_reduce_sum([self.cut.seen, self.cut.found, self.cut.computed]))
+        done = Counts.of(all_reduce_sum(astuple(self.store.counts)))
         if not seen:
             return "cached features: no media were trained on whose features are kept"
         return (
             f"cached features: of {seen:,} conversations' media {found:,} ({found / seen:.0%}) were found and {computed:,} computed; "
-            f"{written:,} written ({size / 1e6:,.1f} MB), {evicted:,} evicted"
+            f"{done.kept()}"
         )
 
 

@@ -80,6 +80,7 @@ def test_a_file_too_large_for_the_limit_is_not_kept(tmp_path: Path) -> None:
     store.save(key(9), {"x": torch.zeros(2_000)})
     assert store.load(key(9)) is None
     assert store.load(key(0)) is not None
+    assert store.counts.kept().endswith(", 0 evicted, 1 too large for media.cache_gb")
 
 
 WRITER = """
