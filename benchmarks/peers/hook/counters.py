@@ -1,5 +1,6 @@
 """FLOPs and live tensor bytes of some optimizer steps: the same on every machine."""
 
+import gc
 import weakref
 
 import torch
@@ -23,12 +24,19 @@ _CPU = {
 }
 
 
-class LiveBytes(TorchDispatchMode):
-    """Follows every storage that is made while it is on, until it is freed."""
+_STEP = 2**22  # bytes by which a peak must be passed to be one
 
-    def __init__(self):
+
+class LiveBytes(TorchDispatchMode):
+    """Follows every storage that is made while it is on, until it is freed; those of `known` are there already.
+
+    Where activations are recomputed, torch leaves a block by an exception, whose traceback goes through this mode's frames and holds what
+    they hold until Python's garbage collector runs. So that runs before a peak is believed.
+    """
+
+    def __init__(self, known):
         super().__init__()
-        self.held, self.now, self.peak = {}, 0, 0
+        self.known, self.held, self.now, self.peak = known, {}, 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Run the operator, then note the storages of its results."""
@@ -40,10 +48,12 @@ class LiveBytes(TorchDispatchMode):
 
     def _note(self, storage):
         key = storage._cdata
-        if key not in self.held and storage.nbytes():
+        if key not in self.held and key not in self.known and storage.nbytes():
             self.held[key] = storage.nbytes()
             self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
+            if self.now > self.peak + _STEP:
+                gc.collect()
+                self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._freed, key)
 
     def _freed(self, key):
@@ -55,12 +65,15 @@ class Counters:
 
     def __init__(self, model, optimizer):
         self.model, self.optimizer = model, optimizer
-        self.flops, self.live = FlopCounterMode(display=False, custom_mapping=_CPU), LiveBytes()
+        self.flops = FlopCounterMode(display=False, custom_mapping=_CPU)
 
     def start(self):
         """Count from here on."""
+        gc.collect()
+        gc.freeze()  # what is there by now need not be looked through again and again
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.kept = _bytes([*self.model.parameters(), *self.model.buffers(), *trained, *tree_iter(dict(self.optimizer.state))])
+        known = _storages([*self.model.parameters(), *self.model.buffers(), *trained, *tree_iter(dict(self.optimizer.state))])
+        self.kept, self.live = sum(known.values()), LiveBytes(known)
         self.live.__enter__()
         self.flops.__enter__()
         return self
@@ -72,9 +85,9 @@ class Counters:
         return {"flops": int(self.flops.get_total_flops()), "kept": self.kept, "peak": self.kept + self.live.peak}
 
 
-def _bytes(items):
+def _storages(items):
     storages = {}
     for item in items:
         if isinstance(item, torch.Tensor):
             storages[item.untyped_storage()._cdata] = item.untyped_storage().nbytes()
-    return sum(storages.values())
+    return storages
