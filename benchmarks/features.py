@@ -36,6 +36,7 @@ from foveate.dist.mesh import Ranks  # noqa: E402
 from foveate.dist.strategy import choose_strategy  # noqa: E402
 from foveate.model.adapters import base_model  # noqa: E402
 from foveate.model.families import keeps_logits  # noqa: E402
+from foveate.model.tail import skip_unscored  # noqa: E402
 from foveate.model.tiny import BUILDS  # noqa: E402
 from foveate.model.tuning import apply_tuning, freeze_towers, training_mode  # noqa: E402
 from foveate.run.build import load_attending  # noqa: E402
@@ -104,6 +105,7 @@ def measure(family: str, repeats: int) -> dict[str, str]:
                 # Every epoch starts from the same weights, so that the losses can be compared.
                 model, _ = apply_tuning(load_attending(prepared), prepared.recipe.tuning, seed=0)
                 freeze_towers(model)
+                skip_unscored(model)
                 training_mode(model)
                 optimizer = make_optimizer(model, prepared.recipe.optim)
                 if name == "fill":

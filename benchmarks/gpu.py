@@ -49,6 +49,7 @@ from foveate.model.families import keeps_logits  # noqa: E402
 from foveate.model.head import use_kernel  # noqa: E402
 from foveate.model.head_kernels import choose_head  # noqa: E402
 from foveate.model.memory import step_memory  # noqa: E402
+from foveate.model.tail import skip_unscored  # noqa: E402
 from foveate.model.tuning import apply_tuning, checkpoint_activations, freeze_towers, training_mode  # noqa: E402
 from foveate.run.auto import fitting, room_for_activations, skeleton  # noqa: E402
 from foveate.run.formula import Speed  # noqa: E402
@@ -188,6 +189,7 @@ def model_of(prepared: Prepared, ranks: Ranks, autocast: torch.dtype | None) -> 
     suit(model, packs=prepared.packs, family=prepared.family, encoder=prepared.encoder, kernel=kernel)
     model, _ = apply_tuning(model, recipe.tuning, seed=0)
     freeze_towers(model)
+    skip_unscored(model)
     batch = max(prepared.source(prepared.plan(), Share())[0].batches, key=lambda batch: batch.labels.numel())
     memory = step_memory(model, None, strategy="single", world=1, accumulates=True, optim=recipe.optim)
     free = torch.cuda.mem_get_info(ranks.device)[0] if ranks.device.type == "cuda" else memory_bytes()
