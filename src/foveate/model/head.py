@@ -119,11 +119,17 @@ def is_proven(model: nn.Module) -> bool:
     return inner is not None and _PROVEN.get(inner, False)
 
 
+def wanted_at(labels: Tensor) -> Tensor:
+    """labels [B, T] -> [B x T], the token that each position should predict; IGNORED where it is not scored."""
+    wanted = torch.full_like(labels, IGNORED)
+    wanted[:, :-1] = labels[:, 1:]
+    return wanted.flatten()
+
+
 def scored_places(batch: Batch, device: torch.device) -> Scored:
     """Which positions are scored, found on the CPU, where the labels are, so that nothing waits for a GPU; the result is on `device`."""
-    next_labels = torch.full_like(batch.labels, IGNORED)
-    next_labels[:, :-1] = batch.labels[:, 1:]
-    places = (next_labels.flatten() != IGNORED).nonzero()[:, 0]
+    wanted = wanted_at(batch.labels)
+    places = (wanted != IGNORED).nonzero()[:, 0]
     weights = None
     if batch.weights is not None:
         following = torch.zeros_like(batch.weights)
@@ -131,7 +137,7 @@ def scored_places(batch: Batch, device: torch.device) -> Scored:
         weights = following.flatten()[places.to(following.device)].to(device, non_blocking=True)
     return Scored(
         places=places.to(device, non_blocking=True),
-        wanted=next_labels.flatten()[places].to(device, non_blocking=True),
+        wanted=wanted[places].to(device, non_blocking=True),
         weights=weights,
         positions=batch.labels.numel(),
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.model.families import FAMILIES, checkpointable
-from foveate.model.head import IGNORED
+from foveate.model.head import IGNORED, wanted_at
 from foveate.model.parts import part_of, parts_below
 
 _FEED_FORWARD = ("mlp", "feed_forward")
@@ -52,9 +52,8 @@ def scored_only(labels: Tensor) -> Iterator[None]:
         labels: [B, T] on the CPU; position t is scored where the label at t + 1 is one.
     """
     global _active
-    at = (labels[:, 1:] != IGNORED).nonzero()
-    few = 0 < len(at) <= _MOST * labels.numel()
-    _active = _Places(at=at[:, 0] * labels.shape[1] + at[:, 1], shape=tuple(labels.shape)) if few else None
+    at = (wanted_at(labels) != IGNORED).nonzero()[:, 0]
+    _active = _Places(at=at, shape=tuple(labels.shape)) if 0 < len(at) <= _MOST * labels.numel() else None
     try:
         yield
     finally:
