@@ -131,8 +131,9 @@ def _fastest(runs: Runs, measure: str, target: float, *, of: str = "tokens_per_c
 
 
 def _same_batches(runs: Runs, measure: str, target: float) -> list[Claim]:
-    """Against the best of those that train on the same batches: grouping like lengths changes what a step is made of."""
-    rates = {label: seen for label, seen in runs.rates().items() if "grouped" not in label}
+    """Against the best of those that train on the same batches: grouping like lengths, and the peers' packing, change what a step is made
+    of."""
+    rates = {label: seen for label, seen in runs.rates().items() if "grouped" not in label and not _packs(label)}
     if not rates or not runs.timed.get(runs.ours):
         return []
     peer = best(rates)
