@@ -21,5 +21,6 @@ def begin() -> None:
 def done() -> None:
     """As before, but for what is there by now, which is left alone for good. Without effect where nothing had begun."""
     if _USUAL:
-        gc.freeze()  # data workers, which are forked, go on sharing its memory too
+        # With what is garbage among it, which is little and dear to find. Data workers, which are forked, go on sharing its memory too.
+        gc.freeze()
         gc.set_threshold(*_USUAL.pop())

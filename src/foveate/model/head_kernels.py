@@ -107,8 +107,10 @@ def choose_head(
         before: what a run that is resumed began with, `chunked` or a kernel: it goes on with that where it can, however fast it is now.
     """
     names, why = candidates(section, device)
-    if names and before is not None and section.head == "auto":
-        names, why = [name for name in names if name == before], "as when the run began"
+    if before is not None and section.head == "auto":
+        if before not in (*names, "chunked"):
+            return None, f"{_OURS} from now on: the run began with {before}, which can't be used here"
+        names, why = [name for name in names if name == before], "as when the run began" if names else why
     if not names:
         return None, f"{_OURS}, {why}"
     found = plain_head(model)
@@ -161,8 +163,11 @@ class Trial:
 
     def of(self, name: str) -> tuple[float, str]:
         """How many times as fast as Foveate's own code a kernel is, 0 where it can't be used, and that in words."""
-        apart = self.differs(self.fused(name))
-        speed = 0.0 if apart else self.speed(self.fused(name))
+        try:
+            apart = self.differs(self.fused(name))
+            speed = 0.0 if apart else self.speed(self.fused(name))
+        except _errors() as error:  # what packages, compilers and devices raise where one lacks something; it is told
+            apart, speed = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}", 0.0
         return speed, f"can't be used: {apart}" if apart else f"{speed:.2f}x as fast"
 
     def results(self, fused: Fused | None) -> list[Tensor]:
@@ -176,13 +181,9 @@ class Trial:
         return [loss.detach(), *torch.autograd.grad(loss, [hidden, *head.tensors])]
 
     def differs(self, fused: Fused) -> str:
-        """Why a kernel can't be used: how far its results are from Foveate's, or its error; empty where it can."""
-        try:
-            found = self.results(fused)
-        except _errors() as error:  # what packages, compilers and devices raise where one lacks something; it is told
-            return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        """How far a kernel's results are from Foveate's, where that is too far; empty else. Raises what the kernel does."""
         narrow = fused.dtype.itemsize < 4  # then both round logits or gradients, at different places
-        for i, (mine, theirs) in enumerate(zip(self.results(None), found, strict=True)):
+        for i, (mine, theirs) in enumerate(zip(self.results(None), self.results(fused), strict=True)):
             apart = float((mine.float() - theirs.float()).norm() / mine.float().norm())
             if not apart <= ((1e-2 if i else 1e-3) if narrow else 1e-5):  # also where it is no number
                 return f"its {'gradients are' if i else 'loss is'} {apart:.1e} apart from that"

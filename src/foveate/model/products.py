@@ -169,7 +169,7 @@ def _grounds(products: Sequence[_Product], sample: Batch) -> Iterable[str]:
         rows = product.rows if product.weighs else rows
         if product.weighs == len(product.factors):
             yield "rows"
-        elif product.scored and product.rows == sample.num_targets:
+        elif product.scored and product.rows % sample.num_targets == 0:
             yield "targets"
         elif product.part in ("vision", "projector") and media:
             whole = not product.weighs and sum(span >= _NEAR * rows / items for span in product.spans) >= 2

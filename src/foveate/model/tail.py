@@ -52,16 +52,20 @@ def scored_only(labels: Tensor) -> Iterator[None]:
         labels: [B, T] on the CPU; position t is scored where the label at t + 1 is one.
     """
     global _active
+    before = _active
     at = (wanted_at(labels) != IGNORED).nonzero()[:, 0]
     _active = _Places(at=at, shape=tuple(labels.shape)) if 0 < len(at) <= _MOST * labels.numel() else None
     try:
         yield
     finally:
-        _active = None
+        _active = before
 
 
 def skip_unscored(model: nn.Module) -> list[str]:
-    """Have the modules of `tail_of` work within `scored_only` on scored positions alone; returns their names. Adapters come before."""
+    """Have the modules of `tail_of` work within `scored_only` on scored positions alone; returns their names. Adapters come before.
+
+    Not for blocks that are compiled: how many positions are scored changes from row to row, and whether any are left out.
+    """
     found = tail_of(model)
     for module in found.values():
         module.register_forward_pre_hook(_pick, with_kwargs=True)
@@ -105,7 +109,7 @@ def _last_block(model: nn.Module) -> tuple[str, nn.Module | None]:
 def _pick(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """[B, T, d] -> [1, n, d], where that is the only argument."""
     inputs = (*args, *kwargs.values())
-    if _active is None or torch.compiler.is_compiling() or len(inputs) != 1 or inputs[0].shape[:-1] != _active.shape:
+    if _active is None or len(inputs) != 1 or inputs[0].shape[:-1] != _active.shape:
         return None
     rows = inputs[0].flatten(0, 1).index_select(0, _active.on(inputs[0].device))[None]
     return ((rows,), {}) if args else ((), dict.fromkeys(kwargs, rows))
@@ -114,7 +118,7 @@ def _pick(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def _put_back(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """What a module gave for [1, n, d] -> [B, T, e], zero where nothing is scored; the first of several results (experts) is meant."""
     inputs = (*args, *kwargs.values())
-    if _active is None or torch.compiler.is_compiling() or len(inputs) != 1 or inputs[0].shape[:-1] != (1, len(_active.at)):
+    if _active is None or len(inputs) != 1 or inputs[0].shape[:-1] != (1, len(_active.at)):
         return output
     if isinstance(output, tuple):
         return (_spread(output[0]), *output[1:])

@@ -151,7 +151,8 @@ def tuned_skeleton(recipe: Recipe, family: Family, encoder: Encoder | None, toke
     quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=tokens.ids)
     freeze_towers(model)
-    skip_unscored(model)
+    if not recipe.train.compile:
+        skip_unscored(model)
     training_mode(model)
     return model, (*quantised, *notes)
 

@@ -96,7 +96,7 @@ def build(
     model = load_attending(prepared, compute=compute, kernel=kernel)
     quantised = () if recipe.model.quantize is None else quantise_notes(model, recipe.model.quantize)
     model, notes = apply_tuning(model, recipe.tuning, seed=recipe.train.seed, new_tokens=prepared.tokens.ids)
-    frozen, last = freeze_towers(model), skip_unscored(model)
+    frozen, last = freeze_towers(model), [] if recipe.train.compile else skip_unscored(model)
     notes = [*prepared.notes(), *chosen, *accounts.notes, *quantised, *notes, *narrow_weights(model)]
     whole = whole_logits(model)
     if whole is not None:

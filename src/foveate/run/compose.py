@@ -51,7 +51,7 @@ def train(recipe: Recipe, options: Options, ranks: Ranks, listeners: Sequence[Li
     fingerprints = fingerprints_of(prepared)
     if found is not None:  # before anything slow
         now = RunState(step=0, recipe=recipe.model_dump(mode="json"), fingerprints=fingerprints)
-        head = on_first(ranks, lambda: checkpoint.check_state(found.path, now)).versions.get("head")
+        head = on_first(ranks, lambda: checkpoint.check_state(found.path, now)).versions.get("head", "chunked")
     accounts = Accounts.open(prepared, options.run_dir, ranks)
     accounts.preflight(found.path.parents[1] if found is not None else None)
     session = build(prepared, options, ranks, accounts, listeners, fingerprints, head=head)

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from torch.optim import Optimizer
 
+from foveate.config.recipe import Recipe
 from foveate.data.files import sync_tree
 from foveate.dist.mesh import Ranks, on_all, on_first
 from foveate.errors import CheckpointError
@@ -146,7 +148,7 @@ def read_state(folder: Path) -> RunState:
 
 def differences(saved: RunState, now: RunState) -> list[str]:
     """What of recipe and fingerprints differs, a line each, free keys left out. Empty when the run may go on."""
-    before, after = flatten(saved.recipe), flatten(now.recipe)
+    before, after = flatten(_whole(saved.recipe)), flatten(now.recipe)
     lines = [
         f"{key}: {before.get(key, 'unset')} in the checkpoint, {after.get(key, 'unset')} now"
         for key in sorted(before.keys() | after.keys())
@@ -157,6 +159,14 @@ def differences(saved: RunState, now: RunState) -> list[str]:
         if old != new:
             lines.append(f"the {name} changed: fingerprint {old[:12]} in the checkpoint, {new[:12]} now")
     return lines
+
+
+def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as it would be written now: keys that came into being since then have their defaults, which is what they were like."""
+    try:
+        return Recipe.model_validate_json(json.dumps(recipe)).model_dump(mode="json")  # strict about types, those of JSON
+    except ValidationError:  # of a version that knew other keys, which are then told as differences
+        return recipe
 
 
 def free(key: str) -> bool:

@@ -60,6 +60,13 @@ def test_experts_count_where_they_are_chosen():
     rows = (text.num_hidden_layers - 1) * one.labels.numel() + one.num_targets  # those of the last block where it is scored
     experts = 2 * each * rows  # forward, and the gradient of what comes in
     assert formula.model_flops(extent_of(one)) == pytest.approx(real_flops(tuned(model, LORA), one) + experts, rel=0.02)
+    labels = one.labels.clone()
+    half = labels.shape[1] // 2
+    labels[:, half:] = one.inputs["input_ids"][:, half:]
+    many = replace(one, labels=labels, num_targets=int((labels[:, 1:] != -100).sum()))
+    assert many.num_targets > 3 * one.num_targets
+    other = formula_of(shadow_of(model, LORA), [many], family=family_of(model.config))
+    assert other.model_flops(extent_of(one)) == pytest.approx(formula.model_flops(extent_of(one)), rel=0.02)
 
 
 def test_a_tower_that_is_sent_gradients_for_nothing_does_not_pass():

@@ -111,7 +111,7 @@ def test_a_trial_tells_an_equal_kernel_from_one_that_is_not(steps, compute):
     assert trial.speed(tried(in_one_piece, dtype)) > 0
 
 
-def test_a_trial_that_fails_is_told_in_one_line():
+def test_a_trial_that_fails_is_told_in_one_line(monkeypatch):
     def broken(_: Job) -> tuple[Tensor, None, None, None]:
         raise RuntimeError("out of shared memory\nlong story")
 
@@ -119,7 +119,8 @@ def test_a_trial_that_fails_is_told_in_one_line():
         return job.rows.sum() * float("nan"), job.rows, None, None
 
     trial = Trial(layer("frozen"), (), CPU, None, positions=70)
-    assert trial.differs(tried(broken)) == "RuntimeError: out of shared memory"
+    monkeypatch.setitem(KERNELS, "liger", (broken, "torch"))
+    assert trial.of("liger") == (0.0, "can't be used: RuntimeError: out of shared memory")
     assert "nan" in trial.differs(tried(nowhere))
 
 
@@ -187,3 +188,5 @@ def test_a_resumed_run_goes_on_with_what_it_began_with(monkeypatch):
     assert choose_head(ModelSection(), model, CPU, None, before="chunked")[1].endswith("as when the run began")
     for name in KERNELS:
         assert choose_head(ModelSection(), model, CPU, None, before=name)[0].name == name
+    fused, why = choose_head(ModelSection(), model, CPU, None, before="gone")
+    assert fused is None and "the run began with gone" in why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import resource
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.config.recipe import Recipe
 from foveate.dist.mesh import Ranks
 from foveate.errors import CheckpointError
 from foveate.train import manifest
@@ -92,6 +94,16 @@ def test_another_run_is_refused_and_every_difference_named(tmp_path: Path) -> No
     assert "the training data changed: fingerprint aaaaaaaaaaaa in the checkpoint, bbbbbbbbbbbb now" in text
     assert "encoder" not in text
     assert torch.equal(model[0].weight, before)
+
+
+def test_a_key_that_came_into_being_since_then_had_its_default() -> None:
+    now = Recipe.model_validate({"model": {"id": "m"}, "data": {"train": [{"path": "a.jsonl"}]}}).model_dump(mode="json")
+    before = copy.deepcopy(now)
+    del before["model"]["head"], before["media"]
+    assert differences(RunState(step=1, recipe=before), RunState(step=1, recipe=now)) == []
+    now["model"]["head"] = "liger"
+    (line,) = differences(RunState(step=1, recipe=before), RunState(step=1, recipe=now))
+    assert line == 'model.head: "auto" in the checkpoint, "liger" now'
 
 
 def test_keys_that_change_nothing_may_differ() -> None:
