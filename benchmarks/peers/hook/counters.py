@@ -24,7 +24,7 @@ _CPU = {
 }
 
 
-_STEP = 2**22  # bytes by which a peak must be passed to be one
+_STEP = 1 / 64  # of what is there already, by which a peak must be passed to be one
 
 
 class LiveBytes(TorchDispatchMode):
@@ -37,6 +37,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, known):
         super().__init__()
         self.known, self.held, self.now, self.peak = known, {}, 0, 0
+        self.step = int(_STEP * sum(known.values()))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Run the operator, then note the storages of its results."""
@@ -51,7 +52,7 @@ class LiveBytes(TorchDispatchMode):
         if key not in self.held and key not in self.known and storage.nbytes():
             self.held[key] = storage.nbytes()
             self.now += storage.nbytes()
-            if self.now > self.peak + _STEP:
+            if self.now > self.peak + self.step:
                 gc.collect()
                 self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._freed, key)

@@ -53,7 +53,7 @@ def test_weights_and_states_are_counted_once_and_steps_do_not_add_up():
     assert once["kept"] == thrice["kept"] == 3 * weights + 24 * 4  # two moments of each, and a step of each tensor's
     activations = 24 * ROWS * WIDTH * 4  # of every layer's input and output
     assert 0.8 * activations <= once["peak"] - once["kept"] <= 1.2 * activations + weights
-    assert thrice["peak"] <= once["peak"] + 2**22 and thrice["flops"] == 3 * once["flops"]
+    assert thrice["peak"] <= once["peak"] + once["kept"] / 64 and thrice["flops"] == 3 * once["flops"]
 
 
 def test_what_is_recomputed_is_gone_with_its_block():
